@@ -52,6 +52,7 @@ UNMIRRORED = {
     "hub/wire/stacks": "tests/hub/wire/test_multiline.py",
     "hub/wire/batcher": "tests/hub/wire/test_lines.py",
     "hub/wire/buffer": "tests/hub/wire/test_forward_limits.py",
+    "hub/control/selecting": "tests/hub/control/test_messages.py",
     "hub/web/answering": "tests/hub/web/test_website.py",
     "hub/web/pageserver": "tests/hub/web/test_pages.py",
     "producers/examples/*": "tests/producers/test_examples.py",

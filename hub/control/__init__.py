@@ -3,6 +3,9 @@ What clients can ask a running hub for.
 
 methods                  the table of JSON-RPC methods, and the right that each requires
 messages                 query and tail: the journal, a page at a time and as a stream
+looking                  timeline, counts, chart and fields: figures of many messages, in stages
+selecting                the parameters that these methods have in common
+counting                 counts for callers, in steps
 reading                  the thread that reads the journal for callers, in steps
 filters                  what to select, as callers write it
 globs                    globs of callers that would take long to compile

@@ -7,7 +7,7 @@ Always true:
   before it reached them;
 - a user has one query at a time, the others wait; tails and subscriptions are bounded (hub.control.reading).
 
-Not here: filters (hub.control.filters), the thread (hub.control.reading).
+Not here: filters (hub.control.selecting), the thread (hub.control.reading), counts (hub.control.looking).
 """
 
 from __future__ import annotations
@@ -15,21 +15,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 
-from hub.access import TagRights, is_own
-from hub.control.filters import query_of
 from hub.control.reading import Reading, Readings, Selection
+from hub.control.selecting import Filters, Whole, check, selection_of
 from hub.control.typed import parameters_of, values_of
 from hub.errors import CommandError
 from hub.intake import Intake
 from hub.journal.journal import Journal
 from hub.message import Message
 from hub.query.backward import backward
-from hub.wire.jsonrpc import NOT_ALLOWED, TOO_MANY, Request
+from hub.wire.jsonrpc import TOO_MANY, Request
 
 QUERY_MAX = 1000
 """The most messages of a page, and the number unless the caller asks for fewer."""
@@ -43,41 +41,24 @@ QUERIES_MAX = 256
 TAIL_S = 0.02
 """How often a tail looks for new messages: fifty times a second, however many commits there are."""
 TAIL_COUNT = 1000
-Whole = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-Texts = str | Annotated[list[str], msgspec.Meta(max_length=64)]
 
 
-class Filters(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The filters of `mpsr logs`, which all must match, and where to begin: after a sequence, or with the last ones."""
+class TailParams(Filters, kw_only=True):
+    """Filters, and where to begin: after a sequence, or with the last ones."""
 
-    tag: Texts = ""
-    grep: str | None = None
-    ignore_case: bool = False
-    invert_match: bool = False
-    where: Texts = ""
-    level: str | int | None = None
-    pid: Whole | None = None
-    uid: str | Whole | None = None
-    comm: str | None = None
-    unit: str | None = None
-    container: str | None = None
-    host: str | None = None
-    since: str | Whole | None = None
-    until: str | Whole | None = None
     after: Whole | None = None
     packed: bool = False
     last: Annotated[int, msgspec.Meta(ge=0, le=LAST_MAX)] | None = None
 
 
-class QueryParams(Filters, kw_only=True):
-    """Filters, the first sequence after the page, and the most messages of it."""
+class QueryParams(TailParams, kw_only=True):
+    """The same, the first sequence after the page, and the most messages of it."""
 
     before: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)] | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=QUERY_MAX)] = QUERY_MAX
 
 
-_PLACES = ("after", "before", "last", "limit", "packed")
-_OF_QUERY, _OF_TAIL = parameters_of(QueryParams), parameters_of(Filters)
+_OF_QUERY, _OF_TAIL = parameters_of(QueryParams), parameters_of(TailParams)
 
 
 class Messages:
@@ -114,7 +95,7 @@ class Messages:
         Parameters, all optional: the filters of `mpsr logs`; *after*: a sequence, or *last*: begin with the last N that
         match (0); *packed*: messages as in hub.query.packed.
         """
-        params = Filters(**values_of(request, _OF_TAIL))
+        params = TailParams(**values_of(request, _OF_TAIL))
         selection = await self._selection(params, caller)
         with self._readings.place(caller):
             if params.after is not None and params.last is None:
@@ -125,7 +106,7 @@ class Messages:
             try:
                 yield {"messages": [], "next": after}
                 while not selection.is_over:
-                    _check(request, caller, selection)
+                    check(request, caller, selection)
                     page = await self._readings.do(caller.user, reading.step, TAIL_COUNT)
                     if page.missed:
                         yield {"missed": page.missed, "next": page.next}
@@ -137,9 +118,9 @@ class Messages:
             finally:
                 self._readings.close_later(reading)
 
-    async def _selection(self, params: Filters, caller: Intake) -> Selection:
-        given = params, caller.gate.tags, is_own(caller.peer)
-        return await self._readings.do(caller.user, _selection, *given)
+    async def _selection(self, params: TailParams, caller: Intake) -> Selection:
+        before = params.before if isinstance(params, QueryParams) else None
+        return await selection_of(params, caller, self._readings, Selection, before=before, is_packed=params.packed)
 
     async def _answer(
         self, request: Request, caller: Intake, selection: Selection, params: QueryParams
@@ -162,7 +143,7 @@ class Messages:
         size, ends_at = 0, time.monotonic() + QUERY_S
         while True:
             count, room = limit - len(messages), QUERY_BYTES - size
-            _check(request, caller, reading.query)
+            check(request, caller, reading.query)
             page = await self._readings.do(caller.user, reading.step, count, room)
             messages += page.messages
             size += page.size
@@ -172,50 +153,42 @@ class Messages:
                 return {"messages": messages, "next": page.next}
 
     async def _before_last(
-        self, request: Request, caller: Intake, selection: Selection, params: Filters, end: int
+        self, request: Request, caller: Intake, selection: Selection, params: TailParams, end: int
     ) -> int:
         """Return the sequence after which the last messages begin that match, up to *end*."""
-        count, first = params.last or 0, end + 1
-        if count:
-            stretches = backward(
-                self._journal.path,
-                selection,
-                after=params.after or 0,
-                below=end + 1,
-                count=count,
-                is_time=selection.is_step_over,
-            )
-
-            def step() -> Sequence[Message] | None:
-                selection.begin_step()
-                return next(stretches, None)
-
-            while count > 0:
-                _check(request, caller, selection)
-                found = await self._readings.do(caller.user, step)
-                if found is None:
-                    break
-                if found:
-                    first = found[max(len(found) - count, 0)].sequence
-                    count -= len(found)
-        selection.is_over = False
-        return first - 1
+        return await before_last(
+            self._journal, self._readings, (request, caller), selection, params.last or 0, params.after or 0, end
+        )
 
 
-def _selection(params: Filters, rights: TagRights, is_trusted: bool) -> Selection:
-    """Return the query of a caller. Raises InvalidParams. Compiling globs and expressions can take long."""
-    filters = {name: value for name, value in msgspec.structs.asdict(params).items() if name not in _PLACES}
-    for name in ("tag", "where"):
-        filters[name] = filters[name] or ()
-    if isinstance(filters["level"], int):
-        filters["level"] = str(filters["level"])
-    before = params.before if isinstance(params, QueryParams) else None
-    make = partial(Selection, rights=rights, before=before, is_packed=params.packed)
-    return query_of(make, is_trusted=is_trusted, **filters)
+async def before_last(
+    journal: Journal,
+    readings: Readings,
+    asked: tuple[Request, Intake],
+    selection: Selection,
+    count: int,
+    after: int,
+    end: int,
+) -> int:
+    """Return the sequence after which the last *count* messages begin that match, after *after* and up to *end*."""
+    request, caller = asked
+    first = end + 1
+    if count:
+        stretches = backward(
+            journal.path, selection, after=after, below=end + 1, count=count, is_time=selection.is_step_over
+        )
 
+        def step() -> Sequence[Message] | None:
+            selection.begin_step()
+            return next(stretches, None)
 
-def _check(request: Request, caller: Intake, selection: Selection) -> None:
-    """Take note of the rights that *caller* has now. Raises CommandError if it may no longer ask."""
-    if not caller.gate.may_call(request.method):
-        raise CommandError(f"uid {caller.peer.uid} may not read messages any longer", code=NOT_ALLOWED)
-    selection.rights = caller.gate.tags
+        while count > 0:
+            check(request, caller, selection)
+            found = await readings.do(caller.user, step)
+            if found is None:
+                break
+            if found:
+                first = found[max(len(found) - count, 0)].sequence
+                count -= len(found)
+    selection.is_over = False
+    return first - 1

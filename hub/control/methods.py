@@ -20,6 +20,7 @@ from hub.access import MethodRight, Right
 from hub.connection import Connection
 from hub.control.events import Events
 from hub.control.figures import Figures
+from hub.control.looking import Looking
 from hub.control.messages import Messages
 from hub.control.params import numbers, place_of, texts
 from hub.control.reading import Readings
@@ -48,6 +49,10 @@ RIGHT_OF: Mapping[str, MethodRight] = {
     "reload": "control",
     "query": "messages",
     "tail": "messages",
+    "timeline": "messages",
+    "counts": "messages",
+    "chart": "messages",
+    "fields": "messages",
     "web": "control",
 }
 """The right that each command requires. `ping` and `subscribe` require only access to the socket."""
@@ -129,8 +134,11 @@ class Commands:
         self._sources: Configured = _Nothing() if sources is None else sources
         self._sinks: Outgoing = _Nothing() if sinks is None else sinks
         self.events: Events = events or Events()
-        messages = Messages(journal, readings)
+        messages, looking = Messages(journal, readings), Looking(journal, readings)
         self.table: Mapping[str, AnyCommand] = {
+            "chart": ForCaller(looking.chart, streams=True),
+            "counts": ForCaller(looking.counts, streams=True),
+            "fields": ForCaller(looking.fields, streams=True),
             "imports": self.imports,
             "losses": self.losses,
             "peers": self.peers,
@@ -145,6 +153,7 @@ class Commands:
             "stats": self.stats,
             "subscribe": typed(self.events.subscribe, "subscribe"),
             "tail": ForCaller(messages.tail, streams=True),
+            "timeline": ForCaller(looking.timeline, streams=True),
             **({} if open_page is None else {"web": ForCaller(open_page, streams=True)}),
         }
 

@@ -20,7 +20,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgpack
 import msgspec
@@ -154,7 +154,7 @@ class Selection(Query):
     def pieces(self, found: Batch | Gap) -> Iterator[Batch | Gap]:
         """Yield *found* in small pieces, if the caller may read it. Sets `is_over` if it is later than *until*."""
         self.pace.rest()
-        if self._is_behind(found):
+        if self.is_behind(found):
             self.is_over = True
         elif isinstance(found, Gap):
             if self.rights.may_read(LOSS_TAG.decode()):
@@ -162,7 +162,7 @@ class Selection(Query):
         elif self.rights.may_read(found.tag.decode("utf-8", "replace")):
             yield from pieces(found) if len(found.entries) > PIECE_BYTES else (found,)
 
-    def _is_behind(self, found: Batch | Gap) -> bool:
+    def is_behind(self, found: Batch | Gap) -> bool:
         """Return whether *found*, and all that follows, is later than what is wanted."""
         if self.until is not None and found.received > self.until:
             return True
@@ -321,6 +321,12 @@ class Reading:
             yield None  # also after a batch that the caller may not read
 
 
+class Closable(Protocol):
+    """What is read in steps, and keeps something open between them."""
+
+    def close(self) -> None: ...
+
+
 class Readings:
     """The thread that reads, and what callers may have at once."""
 
@@ -341,7 +347,7 @@ class Readings:
                         await asyncio.wait((doing,))
                 raise
 
-    def close_later(self, reading: Reading) -> None:
+    def close_later(self, reading: Closable) -> None:
         """Close *reading* when its last step is done."""
         with contextlib.suppress(RuntimeError):  # the thread has ended
             self._executor.submit(reading.close)

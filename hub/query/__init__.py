@@ -10,7 +10,8 @@ backward                 the last N, and the newest first
 index, indexing          what the index of a segment knows; makes it
 indexed                  reads with indexes
 context                  the messages around those that are found
-counting, timeline       counts by value, and over time
+counting, timeline       counts by value, and over time; spread: a number over time
+fieldnames               the fields that messages have
 repeats                  repeated lines as one
 rendering                pretty, json, text; the colours of levels
 packed                   messages on their way to another process that shows them

@@ -52,7 +52,7 @@ class Condition:
         self.key, self._operator, self._text = match[1].strip(), match[2], match[3].strip()
         self._path = self.key.split(".")
         self._compare = _OPERATORS[self._operator]
-        self._number = _as_number(self._text)
+        self._number = as_number(self._text)
 
     @property
     def finders(self) -> list[Finder]:
@@ -105,13 +105,14 @@ class Condition:
     def _holds_text(self, value: str) -> bool:
         if self._number is None:
             return self._compare(value, self._text)
-        number = _as_number(value)
+        number = as_number(value)
         if number is None:
             return self._operator == "!="
         return self._compare(number, self._number)
 
 
-def _as_number(text: str) -> int | float | None:
+def as_number(text: str) -> int | float | None:
+    """Return the number that *text* is, or None."""
     if len(text) > _NUMBER_CHARS_MAX or not _NUMBER(text):
         return None
     try:

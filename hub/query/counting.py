@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hub.entries import is_value_deeper
-from hub.message import Message
+from hub.message import Batch, Message
 from hub.query.condition import ABSENT, look_up
 from hub.query.found import Found
 from hub.query.index import NO_RANK, Counts
@@ -47,6 +47,8 @@ _OF_MESSAGE: dict[str, Callable[[Message], Value]] = {
     "container": lambda message: message.peer.container or None,
     "host": lambda message: None if message.home is None else message.home.host,
 }
+_OF_BATCH = {"tag", "pid", "uid", "comm", "unit", "container", "host"}
+"""What a batch says about all its messages."""
 
 
 def level_name(rank: int | None) -> Value:
@@ -64,10 +66,11 @@ class Row(NamedTuple):
 class Table:
     """Counts messages by what *names* say, all together."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], *, values_max: int | None = None) -> None:
         self.names = names
         self.others = 0
-        """The messages whose values are not told apart, because there were `VALUES_MAX` others before."""
+        """The messages whose values are not told apart, because there were *values_max* others before."""
+        self._values_max = VALUES_MAX if values_max is None else values_max
         self._read = [_reader_of(name) for name in names]
         self._counts = Counter[tuple[Value, ...]]()
 
@@ -87,6 +90,16 @@ class Table:
         """Whether tag and level are all that it counts by."""
         return {*self.names} <= {"tag", "level"}
 
+    @property
+    def is_of_writers(self) -> bool:
+        """Whether all messages of a batch count the same, so that none has to be decoded."""
+        return {*self.names} <= _OF_BATCH
+
+    def add_batch(self, batch: Batch) -> None:
+        """Count all messages of *batch*, if `is_of_writers`."""
+        message = batch.message(batch.tag.decode("utf-8", "replace"), 0, {}, batch.sequence)
+        self.add_count(tuple([read(message) for read in self._read]), batch.count)
+
     def add_counts(self, counts: Counts, query: Query) -> None:
         """Count the messages of a segment that *query* wants."""
         for series, tag in counts.wanted(query):
@@ -98,7 +111,7 @@ class Table:
 
     def add_count(self, values: tuple[Value, ...], count: int) -> None:
         """Count *count* messages that have these *values*."""
-        if values in self._counts or len(self._counts) < VALUES_MAX:
+        if values in self._counts or len(self._counts) < self._values_max:
             self._counts[values] += count
         else:
             self.others += count

@@ -126,6 +126,8 @@ class Query:
         self._finders = (*self._of_text, *self._of_fields)
         self._around: tuple[object, bool] = (None, False)  # the last window, and whether nothing in it is wanted
         self._holds = _all_of(filters)
+        self.takes_batches: bool = self._holds is None and not self._wants_unreadable
+        """Whether all messages of a batch are wanted, or none: then `selects` decides."""
         self._whole = [] if None in whole else [*filter(None, whole)]
 
     def wants_tag(self, tag: bytes) -> bool:

@@ -112,7 +112,7 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
                 assert await asyncio.to_thread(call, "ping", path=path) == "pong"
                 with pytest.raises(
                     CommandFailed,
-                    match=r"no method 'pong'; there are: cancel, imports, losses, peers, ping, query, reload, ",
+                    match=r"no method 'pong'; there are: cancel, chart, counts, fields, imports, losses, peers, ping, ",
                 ):
                     await asyncio.to_thread(call, "pong", path=path)
 
@@ -175,6 +175,7 @@ def test_every_command_says_what_it_does(tmp_path: Path) -> None:
                 "imports": "send", "reload": "control", "stats": "read", "sources": "read", "peers": "read",
                 "losses": "read", "query": "messages", "tail": "messages", "sinks": "read", "sink_pause": "control",
                 "sink_resume": "control", "sink_rewind": "control", "web": "control",
+                "timeline": "messages", "counts": "messages", "chart": "messages", "fields": "messages",
             }  # fmt: skip
             functions = {name: getattr(command, "function", command) for name, command in commands.table.items()}
             assert [name for name, function in functions.items() if not function.__doc__] == []

@@ -1,0 +1,108 @@
+"""
+Counts messages for callers, in steps: with the indexes of the journal where they know the answer, else by reading.
+
+Always true:
+- a step takes about `STEP_S` (hub.control.reading), whatever the journal holds;
+- only what the caller may read is counted. An index is used only for tags that the caller may read;
+- what decides by the writer alone is not decoded.
+
+Not here: the methods (hub.control.looking), what is counted (hub.query.timeline, hub.query.counting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from typing import Protocol
+
+from hub.control.reading import Selection
+from hub.journal.reader import Gap
+from hub.message import CLIENT_LOSS_TAG, Batch, Message
+from hub.query import indexed
+from hub.query.counting import Table
+from hub.query.found import Found
+from hub.query.index import Counts
+from hub.query.timeline import Timeline
+
+_UNREADABLE = CLIENT_LOSS_TAG.decode()
+
+
+class Tally(Protocol):
+    """What counts messages."""
+
+    def add(self, messages: Iterable[Message], /) -> None: ...
+
+
+class Counted(Selection):
+    """A selection whose messages keep their records."""
+
+    def wants_tag(self, tag: bytes) -> bool:
+        return super().wants_tag(tag) and self.rights.may_read(tag.decode("utf-8", "replace"))
+
+    def groups(self, batches: Iterator[Batch | Gap]) -> Iterator[Iterable[Message]]:
+        """Yield the wanted messages of each piece of a batch; none after each batch, because a step may be over."""
+        for found in batches:
+            for piece in self.pieces(found):
+                yield self.readable(piece)
+            if self.is_over:
+                return
+            yield ()
+
+    def readable(self, piece: Batch | Gap) -> Iterable[Message]:
+        """Return the wanted messages of *piece*, which is under a tag that may be read."""
+        group = self.found_in(piece)
+        if isinstance(group, Found):  # all of them are under the tag of the batch
+            return group
+        return (message for message in group if self.rights.may_read(message.tag))
+
+
+class Counting:
+    """Counts what *query* wants after the sequence *after* of the journal in *folder*. `step` is called on a thread."""
+
+    def __init__(self, folder: str, query: Counted, tally: Tally, after: int = 0) -> None:
+        self.query = query
+        self._steps: Generator[None, None, None] = _steps(folder, query, tally, after)
+
+    def step(self) -> bool:
+        """Count for a while; return whether everything is counted."""
+        self.query.begin_step()
+        for _ in self._steps:
+            if self.query.is_over:
+                break
+            if self.query.is_step_over():
+                return False
+        return True
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._steps.close()
+
+
+def _steps(folder: str, query: Counted, tally: Tally, after: int) -> Generator[None, None, None]:
+    """Count, and yield often."""
+    if isinstance(tally, Timeline) or (isinstance(tally, Table) and tally.takes_counts):
+        for part in indexed.counted(folder, query, after):
+            if isinstance(part, Counts):
+                tally.add_counts(part, query)
+            else:
+                tally.add(part)
+            yield
+    elif isinstance(tally, Table) and tally.is_of_writers and query.takes_batches:
+        for found in indexed.batches(folder, query, after):
+            _add_undecoded(found, query, tally)
+            yield
+    else:
+        for group in indexed.wanted_after(query, indexed.batches(folder, query, after), after):
+            tally.add(group)
+            yield
+
+
+def _add_undecoded(found: Batch | Gap, query: Counted, table: Table) -> None:
+    """Count the messages of *found* by what the batch says about them all."""
+    query.pace.rest()
+    if query.is_behind(found):
+        query.is_over = True
+    elif isinstance(found, Gap) or not query.rights.may_read(_UNREADABLE):  # entries that cannot be read do not count
+        for piece in query.pieces(found):
+            table.add(query.readable(piece))
+    elif found.count and query.selects(found):
+        table.add_batch(found)

@@ -1,0 +1,209 @@
+"""
+The methods that count for those who look: `timeline`, `counts`, `chart` and `fields`.
+
+Each is a stream: an answer that takes long comes in stages, and each value replaces the one before. The last one has
+``is_final``.
+
+Always true:
+- what is counted are the messages that were stored when the caller asked, up to ``until_sequence``;
+- a caller gets only what it may read; a change of the access rules takes effect at the next step;
+- the number of such streams is bounded together with that of tails, and each takes its turn with the other readings of
+  its user.
+
+Not here: counting (hub.control.counting), filters (hub.control.selecting), one after the other (hub.control.reading).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from itertools import islice
+from typing import Annotated, Any
+
+import msgspec
+
+from hub.control.counting import Counted, Counting, Tally
+from hub.control.messages import before_last
+from hub.control.reading import Readings, Selection
+from hub.control.selecting import Filters, check, selection_of
+from hub.control.typed import parameters_of, values_of
+from hub.intake import Intake
+from hub.journal.journal import Journal
+from hub.query.counting import Table, level_name
+from hub.query.fieldnames import FieldNames
+from hub.query.spread import Spread
+from hub.query.timeline import Timeline
+from hub.wire.jsonrpc import Request
+
+STAGE_S = 0.2
+"""How often a value is sent while the counting goes on."""
+BARS_MAX = 500
+ROWS_MAX = 1000
+VALUES_MAX = 10_000
+"""Values told apart for one caller; the messages of later ones are counted together."""
+VALUE_CHARS_MAX = 256
+"""Longer texts are cut off, and counted together with those that begin the same."""
+ZONE_S_MAX = 86_400
+RECENT = 1000
+"""Of how many messages the fields are collected."""
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Bars = Annotated[int, msgspec.Meta(ge=1, le=BARS_MAX)]
+
+
+class TimelineParams(Filters, kw_only=True):
+    """Filters, the most bars, and the seconds by which the time of the viewer is ahead of UTC."""
+
+    bars: Bars = 100
+    zone_s: Annotated[int, msgspec.Meta(ge=-ZONE_S_MAX, le=ZONE_S_MAX)] = 0
+
+
+class CountsParams(Filters, kw_only=True):
+    """Filters, what to count by, and the most rows."""
+
+    by: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=4)]
+    limit: Annotated[int, msgspec.Meta(ge=1, le=ROWS_MAX)] = 100
+
+
+class ChartParams(Filters, kw_only=True):
+    """Filters, the field, and the most bars."""
+
+    field: Name
+    bars: Bars = 100
+
+
+_OF_TIMELINE, _OF_COUNTS = parameters_of(TimelineParams), parameters_of(CountsParams)
+_OF_CHART, _OF_FIELDS = parameters_of(ChartParams), parameters_of(Filters)
+
+
+class Looking:
+    """The methods, which read *journal* on the thread of *readings*."""
+
+    def __init__(self, journal: Journal, readings: Readings) -> None:
+        self._journal = journal
+        self._readings = readings
+
+    def timeline(self, request: Request, caller: Intake) -> AsyncIterator[dict[str, Any]]:
+        """
+        Stream the number of messages that match over time, by level: ``step_s``, ``begin_s`` (seconds since the epoch),
+        ``levels`` (null: without one) and in ``counts`` for each level one number for each bar; ``messages``.
+        Parameters, all optional: the filters of `mpsr logs`; *bars*: at most how many (100); *zone_s*: days begin at
+        midnight of the zone that is this many seconds ahead of UTC.
+        """
+        params = TimelineParams(**values_of(request, _OF_TIMELINE))
+        timeline = Timeline(zone_s=params.zone_s)
+        return self._stages(request, caller, params, timeline, lambda: _bars_of(timeline, params.bars))
+
+    def counts(self, request: Request, caller: Intake) -> AsyncIterator[dict[str, Any]]:
+        """
+        Stream the number of messages that match, by the values of what *by* names, as `mpsr logs --by` does: ``rows``,
+        each a list of values (null: the message has none) and the number, the largest first; ``others``: the number of
+        messages in no row; ``messages``. Parameters: *by*: a list of names; the filters of `mpsr logs`; *limit*: how
+        many rows (100).
+        """
+        params = CountsParams(**values_of(request, _OF_COUNTS))
+        table = _Table(params.by, values_max=VALUES_MAX)
+        return self._stages(request, caller, params, table, lambda: _rows_of(table, params.limit))
+
+    def chart(self, request: Request, caller: Intake) -> AsyncIterator[dict[str, Any]]:
+        """
+        Stream how the number in the field *field* spreads over time: ``step_s``, ``begin_s``, and for each bar
+        ``count``, ``min``, ``p50``, ``p95``, ``max`` (null where there is none; quantiles are off by 2 % at most);
+        ``values``: how many there are. Parameters: *field*, dotted as in `--where`; the filters of `mpsr logs`; *bars*:
+        at most how many (100).
+        """
+        params = ChartParams(**values_of(request, _OF_CHART))
+        spread = Spread(params.field)
+        return self._stages(request, caller, params, spread, lambda: _spread_of(spread, params.bars))
+
+    def fields(self, request: Request, caller: Intake) -> AsyncIterator[dict[str, Any]]:
+        """
+        Stream the fields of the newest 1,000 messages that match: in ``fields`` for each its ``name``, dotted as in
+        `--where`, an ``example``, its ``type`` in JSON, and the number of ``messages`` that have it. Parameters, all
+        optional: the filters of `mpsr logs`.
+        """
+        params = Filters(**values_of(request, _OF_FIELDS))
+        names = FieldNames()
+        return self._stages(request, caller, params, names, lambda: _fields_of(names), newest=RECENT)
+
+    async def _stages(
+        self,
+        request: Request,
+        caller: Intake,
+        params: Filters,
+        tally: Tally,
+        value_of: Callable[[], dict[str, Any]],
+        *,
+        newest: int | None = None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Have *tally* count the messages that match, or the *newest* of them, and yield what *value_of* returns."""
+        end, after = self._journal.last_sequence, 0
+        readings, clock = self._readings, asyncio.get_running_loop().time
+        with readings.place(caller):
+            if newest is not None:
+                recent = await selection_of(params, caller, readings, Selection)
+                after = await before_last(self._journal, readings, (request, caller), recent, newest, 0, end)
+            query = await selection_of(params, caller, readings, Counted, before=end + 1)
+            counting = Counting(self._journal.path, query, tally, after)
+            shown_at = clock()
+            try:
+                is_final = False
+                while not is_final:
+                    check(request, caller, query)
+                    is_final = await readings.do(caller.user, counting.step)
+                    if is_final or clock() - shown_at >= STAGE_S:
+                        value = await readings.do(caller.user, value_of)
+                        yield {**value, "is_final": is_final, "until_sequence": end}
+                        shown_at = clock()
+            finally:
+                readings.close_later(counting)
+
+
+class _Table(Table):
+    """A table with short values."""
+
+    def add_count(self, values: tuple[str | None, ...], count: int) -> None:
+        if any(value is not None and len(value) > VALUE_CHARS_MAX for value in values):
+            values = tuple([value if value is None else _cut(value) for value in values])
+        super().add_count(values, count)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= VALUE_CHARS_MAX else text[:VALUE_CHARS_MAX] + "…"
+
+
+def _bars_of(timeline: Timeline, bars_max: int) -> dict[str, Any]:
+    bars = timeline.bars(bars_max)
+    ranks = sorted({rank for bar in bars for rank, count in bar.counts.items() if count}, reverse=True)
+    return {
+        "step_s": timeline.step_s,
+        "begin_s": bars[0].begin_s if bars else None,
+        "levels": [level_name(rank) for rank in ranks],
+        "counts": [[bar.counts[rank] for bar in bars] for rank in ranks],
+        "messages": sum(bar.messages for bar in bars),
+    }
+
+
+def _rows_of(table: Table, limit: int) -> dict[str, Any]:
+    rows = table.rows()
+    messages = sum(row.messages for row in rows) + table.others
+    shown = [[[*row.values], row.messages] for row in islice(rows, limit)]
+    return {"rows": shown, "others": messages - sum(row.messages for row in rows[:limit]), "messages": messages}
+
+
+def _spread_of(spread: Spread, bars_max: int) -> dict[str, Any]:
+    bars = spread.bars(bars_max)
+    sketches = [bar.sketch if bar.sketch.count else None for bar in bars]
+    return {
+        "step_s": spread.step_s,
+        "begin_s": bars[0].begin_s if bars else None,
+        "count": [bar.sketch.count for bar in bars],
+        "min": [each and each.least for each in sketches],
+        "p50": [each and each.quantile(0.5) for each in sketches],
+        "p95": [each and each.quantile(0.95) for each in sketches],
+        "max": [each and each.most for each in sketches],
+        "values": spread.count,
+    }
+
+
+def _fields_of(names: FieldNames) -> dict[str, Any]:
+    return {"fields": [field._asdict() for field in names.fields()], "messages": names.messages}
