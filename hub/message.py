@@ -26,7 +26,9 @@ from hub.cgroup import container_of, unit_of
 LOSS_TAG = b"mpsr.loss"
 DEAD_TAG = b"mpsr.dead"
 """What a sink could never deliver (hub.sinks.deadletter)."""
-OWN_TAGS = frozenset({LOSS_TAG, DEAD_TAG})
+ALERT_TAG = b"mpsr.alert"
+"""What an alert has reported (hub.alerts.stored)."""
+OWN_TAGS = frozenset({LOSS_TAG, DEAD_TAG, ALERT_TAG})
 """Tags reserved for the hub's own messages."""
 CLIENT_SUFFIX = b".client"
 """Suffix appended to a reserved tag under which a client sends."""

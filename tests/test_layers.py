@@ -28,6 +28,7 @@ LAYERS = """
     hub.control.* hub.hub
     hub.service.misfit hub.service.tables
     hub.sources.* hub.sinks.* hub.web.*
+    hub.alerts.*
     hub.service.*
     hub
     producers.spawn.lifecycle producers.spawn.procfile producers.spawn.lines

@@ -29,6 +29,7 @@ UNMIRRORED = {
     "hub/cli/words": "tests/system/test_spawn_procfile.py",
     "hub/cli/systemctl": "tests/hub/cli/test_install.py",
     "hub/cli/uninstall": "tests/hub/cli/test_install.py",
+    "hub/alerts/alerts": "tests/hub/alerts/test_runner.py",
     "hub/query/index": "tests/hub/query/test_indexed.py",
     "hub/metrics": "tests/hub/control/test_methods.py",
     "hub/service/housekeeping": "tests/hub/service/test_service.py",

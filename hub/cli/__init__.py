@@ -23,6 +23,7 @@ import click
 from hub.cli.output import advice, complain, discard_output
 
 COMMANDS = {
+    "alerts": "Show the alerts and what they counted; silence or test one.",
     "bench": "Measure a hub on this machine.",
     "call": "Send a request to the hub and print its answer as JSON.",
     "completion": "Print the script for completion in a shell.",

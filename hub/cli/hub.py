@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from hub.alerts.runner import check_readers
 from hub.cli.options import config_option
 from hub.cli.output import complain, discard_output, renderer
 from hub.paths import check_default
@@ -18,7 +19,6 @@ from hub.service.keys import KEYS, Key
 from hub.service.preflight import check_sources, check_start, notes_on_sources, users_of
 from hub.service.settings import LoadedConfig, load, misspelt_variables
 from hub.service.systemd import has_inherited_sockets
-from hub.sinks.table import check_sinks
 
 
 def _with_keys(command: Callable[..., None]) -> Callable[..., None]:
@@ -108,7 +108,7 @@ def hub(config: str | None, check: bool, is_printing: bool, **flags: Any) -> Non
 def _check(settings: LoadedConfig) -> None:
     """Print that the configuration is valid, and what else is known of it. Raises SourceError."""
     check_sources(settings.config)
-    check_sinks(settings.config.sinks)
+    check_readers(settings.config.all_readers)
     used = "".join(
         f"; {f'process {pid}' if pid else 'another process'} has its {' and its '.join(names)} now"
         for pid, names in users_of(settings.config).items()

@@ -32,11 +32,15 @@ from hub.intake import Intake
 from hub.journal.journal import Journal
 from hub.losses import LossRow
 from hub.message import Peer
+from hub.quantities import Duration
 from hub.query.rendering import rfc3339
 from hub.wire.claim import has_places, prefix_of
 from hub.wire.jsonrpc import Request
 
 RIGHT_OF: Mapping[str, MethodRight] = {
+    "alerts": "read",
+    "alert_silence": "control",
+    "alert_test": "control",
     "imports": "send",
     "stats": "read",
     "peers": "read",
@@ -63,6 +67,8 @@ RIGHT_OF_EVENT: Mapping[str, Right] = {
     "config.reloaded": "read",
 }
 """The right that each event of the service requires, as the methods do that report the same."""
+SILENCE_S_MAX = 366 * 86_400
+"""A longer silence is taken for a mistake: who wants one removes the alert."""
 ROWS, ROWS_MAX = 100, 300
 """
 The default number of rows of `peers` and `losses`, and the maximum, which also holds for `imports`.
@@ -92,13 +98,32 @@ class Outgoing(Protocol):
         """Let a sink go on at a sequence, or at a time; return the sequence. Raises CommandError."""
 
 
+class Watching(Protocol):
+    """The alerts that are configured."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the state of each."""
+
+    async def silence(self, name: str, duration_s: float) -> str | None:
+        """Let an alert be quiet for some time; return until when. Raises CommandError."""
+
+    async def test(self, name: str) -> str:
+        """Let an alert report a test; return its id. Raises CommandError."""
+
+
 class _Nothing:
-    """A hub without any source beside its socket, and without sinks."""
+    """A hub without any source beside its socket, without sinks and without alerts."""
 
     def stats(self) -> list[dict[str, Any]]:
         return []
 
     rows = stats
+
+    async def silence(self, name: str, duration_s: float) -> str | None:
+        raise CommandError(f"there is no alert {name!r} (there are: none)")
+
+    async def test(self, name: str) -> str:
+        raise CommandError(f"there is no alert {name!r} (there are: none)")
 
     async def pause(self, name: str, *, is_paused: bool) -> None:
         raise CommandError(f"there is no sink {name!r} (there are: none)")
@@ -110,8 +135,9 @@ class _Nothing:
 class Commands:
     """
     The commands that report on *endpoint* and *journal*, and their table. *reload* reads the configuration again.
-    *figures* are those of the hub, and *readings* is the thread that reads the journal. *sources* and *sinks* are those
-    that are configured. *events* are those that can be subscribed to. *open_page* carries out `web`.
+    *figures* are those of the hub, and *readings* is the thread that reads the journal. *sources*, *sinks* and
+    *alerts* are those that are configured. *events* are those that can be subscribed to. *open_page*
+    carries out `web`.
     """
 
     def __init__(  # noqa: PLR0913  all but three by name
@@ -124,6 +150,7 @@ class Commands:
         readings: Readings,
         sources: Configured | None = None,
         sinks: Outgoing | None = None,
+        alerts: Watching | None = None,
         events: Events | None = None,
         open_page: Callable[[Request, Intake], AsyncIterator[object]] | None = None,
     ) -> None:
@@ -133,9 +160,13 @@ class Commands:
         self._figures = figures
         self._sources: Configured = _Nothing() if sources is None else sources
         self._sinks: Outgoing = _Nothing() if sinks is None else sinks
+        self._alerts: Watching = _Nothing() if alerts is None else alerts
         self.events: Events = events or Events()
         messages, looking = Messages(journal, readings), Looking(journal, readings)
         self.table: Mapping[str, AnyCommand] = {
+            "alerts": self.alerts,
+            "alert_silence": self.alert_silence,
+            "alert_test": self.alert_test,
             "chart": ForCaller(looking.chart, streams=True),
             "counts": ForCaller(looking.counts, streams=True),
             "fields": ForCaller(looking.fields, streams=True),
@@ -256,6 +287,33 @@ class Commands:
         sequence, since = place_of(to)
         return {"sequence": await self._sinks.rewind(name, sequence, since)}
 
+    def alerts(self, request: Request, peer: Peer) -> dict[str, Any]:
+        """
+        Return each alert that is configured: its state, what it has counted, when it has fired, until when it is
+        silenced, and its last fault.
+        """
+        numbers(request)
+        return {"alerts": self._alerts.rows()}
+
+    async def alert_silence(self, request: Request, peer: Peer) -> dict[str, str | None]:
+        """
+        Let the alert *name* report nothing for the time *duration* (``2h``), also after a restart; ``0s`` ends a
+        silence. Return in ``until`` when it ends.
+        """
+        given = texts(request, "name", "duration")
+        name = _name_in(given, "an alert")
+        try:
+            duration = Duration.parse(given.get("duration"))
+        except ValueError as error:
+            raise InvalidParams(f"duration: {error}", param="duration") from error
+        if duration > SILENCE_S_MAX:
+            raise InvalidParams("duration is more than a year", param="duration")
+        return {"until": await self._alerts.silence(name, duration)}
+
+    async def alert_test(self, request: Request, peer: Peer) -> dict[str, str]:
+        """Let the alert *name* report a firing that is marked as a test. Return its ``id`` when it is reported."""
+        return {"id": await self._alerts.test(_name_in(texts(request, "name"), "an alert"))}
+
     def stats(self, request: Request, peer: Peer) -> dict[str, Any]:
         """
         Return the counters since the start, and the gauges. Units are bytes and seconds. ``sources`` and ``sinks`` are
@@ -264,10 +322,10 @@ class Commands:
         return self._figures.stats()
 
 
-def _name_in(given: Mapping[str, str]) -> str:
+def _name_in(given: Mapping[str, str], whose: str = "a sink") -> str:
     """Return the parameter *name*. Raises InvalidParams."""
     if "name" not in given:
-        raise InvalidParams("name is missing: that of a sink", param="name")
+        raise InvalidParams(f"name is missing: that of {whose}", param="name")
     return given["name"]
 
 

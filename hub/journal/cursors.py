@@ -35,6 +35,7 @@ CURSOR_BYTES_MAX = 1 << 20
 """A larger file is no cursor."""
 is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}").fullmatch
 """Whether a text can be the name of a reader: 1 to 32 letters, digits, hyphens and underscores."""
+_is_cursor = re.compile(r"(?:[a-z]{1,16}\.)?[A-Za-z0-9][A-Za-z0-9_-]{0,31}").fullmatch  # with a kind in front
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -91,7 +92,7 @@ class Cursors:
         Return the cursor of *name*, None if this journal has none. Raises CursorDamaged, and OSError if it cannot be
         read.
         """
-        assert is_name(name)
+        assert _is_cursor(name)
         try:
             fd = self._files.open(name + _SUFFIX)
         except FileNotFoundError:
@@ -104,7 +105,7 @@ class Cursors:
 
     def write(self, name: str, cursor: Cursor) -> None:
         """Replace the cursor of *name*, durably. Raises OSError; then either cursor is in place, whole."""
-        assert is_name(name)
+        assert _is_cursor(name)
         data = pack_cursor(self._hub_id, cursor)
         if len(data) > CURSOR_BYTES_MAX:
             raise ValueError(f"a cursor of {len(data)} bytes")

@@ -18,6 +18,7 @@ import msgspec
 
 from hub.access import RIGHTS, Grant, Right, Rule, Rules
 from hub.address import Address
+from hub.alerts.table import Alert, check_names
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN, batch_bytes_max_for
 from hub.journal.writer import Durability
 from hub.limits import Limit, When
@@ -27,7 +28,7 @@ from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
 from hub.sinks.overlap import is_followed, leads_into
 from hub.sinks.pathtemplate import PathTemplate
-from hub.sinks.table import SINKS_MAX, AnySink, File, Forward
+from hub.sinks.table import SINKS_MAX, AnySink, File, Forward, SinkTable
 from hub.sinks.table import Jetstream as JetstreamSink
 from hub.sources.kinds import (
     AnySource,
@@ -160,8 +161,9 @@ class LimitTable(Table, frozen=True, kw_only=True):
 
 
 METHODS = (
-    "chart", "counts", "fields", "imports", "losses", "peers", "ping", "query", "reload", "sink_pause", "sink_resume",
-    "sink_rewind", "sinks", "sources", "stats", "subscribe", "tail", "timeline", "web",
+    "alert_silence", "alert_test", "alerts", "chart", "counts", "fields", "imports", "losses", "peers", "ping", "query",
+    "reload", "sink_pause", "sink_resume", "sink_rewind", "sinks", "sources", "stats", "subscribe", "tail", "timeline",
+    "web",
 )  # fmt: skip
 """The methods that access rules can be for; a test compares them with hub.control.methods."""
 
@@ -227,6 +229,7 @@ class Config(Table, frozen=True, kw_only=True):
     limits: Live[tuple[LimitTable, ...]] = ()
     access: Live[tuple[AccessTable, ...]] = ()
     sinks: Live[tuple[AnySink, ...]] = ()
+    alerts: Live[tuple[Alert, ...]] = ()
 
     def __post_init__(self) -> None:
         if is_abstract(self.socket) and (self.group is not None or self.mode != SOCKET_MODE):
@@ -235,6 +238,7 @@ class Config(Table, frozen=True, kw_only=True):
                 "send_allow who else may send)"
             )
         _check_sinks(self.sinks)
+        check_names(self.alerts)
         if len(self.all_sources) > SOURCES_MAX:
             raise ValueError(f"there are {len(self.all_sources)} sources (at most {SOURCES_MAX})")
         ways_in = {str(self.socket), *(source.where for source in self.all_sources)}
@@ -292,6 +296,11 @@ class Config(Table, frozen=True, kw_only=True):
     def grants(self) -> list[Grant]:
         """The access rules by method and by tag."""
         return [table.grant for table in self.access]
+
+    @property
+    def all_readers(self) -> tuple[SinkTable, ...]:
+        """The sinks and the alerts."""
+        return (*self.sinks, *self.alerts)
 
     @property
     def all_sources(self) -> tuple[AnySource, ...]:

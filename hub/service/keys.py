@@ -4,8 +4,8 @@ The keys of the configuration as users meet them: the flag, the variable, the he
 The key ``journal_size`` is the flag ``--journal-size``, the variable ``MPSR_JOURNAL_SIZE`` and the line
 ``journal_size = "2GiB"`` of the file.
 
-The keys ``sources``, ``sinks``, ``limits`` and ``access``, lists of tables, have neither flag nor variable. Each type
-of source has a key that is short for a table with a path, or an address.
+The keys ``sources``, ``sinks``, ``alerts``, ``limits`` and ``access``, lists of tables, have neither flag nor variable.
+Each type of source has a key that is short for a table with a path, or an address.
 
 Not here: types, defaults and what a reload can change (hub.service.config), reading (hub.service.settings).
 """
@@ -137,6 +137,18 @@ _SAMPLE_TABLES = (
     '#compress = "zstd"  # or "gzip"',
     '#retain = "30d"',
     '#when_full = "block"  # or "expire", the default: the oldest messages go, and are reported as lost',
+    "",
+    "# What is reported when messages match often enough: by a web hook, to a command, or as a message in the journal.",
+    "# (a reload adds, changes or removes it; default: none)",
+    "#[[alerts]]",
+    '#name = "disk"',
+    '#level = "error"  # which messages: also tag, grep, where, comm, unit and others, as in mpsr logs',
+    '#grep = "No space left"',
+    "#count = 5  # default: 1",
+    '#within = "1m"',
+    '#pause = "10m"  # after each report; default: 5m',
+    '#url = "https://hooks.example/T0/B0"  # or command = ["/usr/local/bin/page"]',
+    '#template = "slack"  # or "ntfy", or "json", the default',
     "",
     "# How much a user may send a second, under the tags that match. The first that applies counts; default: no limit.",
     "# (a reload changes it)",

@@ -4,7 +4,8 @@ Reloads the configuration of a running hub.
 Settings that can change at run time take effect; the others are reported as needing a restart.
 
 Always true:
-- an invalid configuration changes nothing and is reported; so does a sink, new or changed, that could not deliver;
+- an invalid configuration changes nothing and is reported. So is one with a new or changed sink that could not deliver,
+  or an alert that could not report;
 - a reload drops no connection and no message;
 - a setting that needs a restart, or belongs to the socket unit, is named and keeps its value;
 - the file and the databases of users and groups, which rules name, are read on a thread: neither delays a client;
@@ -42,8 +43,8 @@ class Reloader:
     *emit* sends an event to its subscribers.
 
     *follow_socket* gives the spool folder the permissions that the socket has now. *follow_sources* and
-    *follow_sinks* run the sources and the sinks of a configuration, and no others. *check_sinks*, which is called on a
-    thread, raises MpsrError for a sink that could not deliver.
+    *follow_sinks* run the sources, and the sinks and alerts, of a configuration, and no others. *check_sinks*, which is
+    called on a thread, raises MpsrError for a sink that could not deliver, or an alert that could not report.
     """
 
     def __init__(  # noqa: PLR0913  all but four by name
@@ -84,7 +85,7 @@ class Reloader:
             settings = await asyncio.to_thread(self._load)
             changed, restart = changes(old, settings.config)
             # One that has failed since it was made does not keep the others from being changed.
-            fresh = [sink for sink in settings.config.sinks if sink not in old.sinks]
+            fresh = [table for table in settings.config.all_readers if table not in old.all_readers]
             await asyncio.to_thread(self._check_sinks, fresh)
             of_unit = [name for name in changed if name in _OF_SOCKET and self._endpoint.is_inherited]
             changed = [name for name in changed if name not in of_unit]
@@ -120,7 +121,7 @@ class Reloader:
             await self._follow_socket()
         if old.all_sources != self.config.all_sources:
             await self._follow_sources(self.config)
-        if old.sinks != self.config.sinks:
+        if old.all_readers != self.config.all_readers:
             await self._follow_sinks(self.config)
         if (old.journal_size, old.retain) != (self.config.journal_size, self.config.retain):
             try:

@@ -6,7 +6,7 @@ recovered), socket (bound: clients wait in the backlog). The parts are started i
 
 1. watchdog, status line and garbage collection (which wait until the hub is ready), check of the journal's lock,
    expiry, indexes of the journal;
-2. sinks, which print or deliver what is committed from now on;
+2. sinks, which print or deliver what is committed from now on, and alerts;
 3. the receiver;
 4. sources: the spools of dead producers, for at most `FIRST_LOOK_S`; those that are configured, each tried once;
 5. the socket: connections are accepted; its path, which is bound anew if it was removed;
@@ -44,6 +44,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from hub.access import Access
+from hub.alerts.alerts import Alerts
+from hub.alerts.runner import check_readers, make_runner
 from hub.control.events import Events
 from hub.control.figures import Figures
 from hub.control.methods import RIGHT_OF, RIGHT_OF_EVENT, Commands
@@ -67,7 +69,6 @@ from hub.service.systemd import SOCKET_NAME, Notifier, inherited_sockets
 from hub.service.watchdog import Watchdog
 from hub.sinks.sinks import Sinks, needed_by
 from hub.sinks.stdout import Printer
-from hub.sinks.table import check_sinks
 from hub.socketfile import SocketFile
 from hub.sources.shown import Shown
 from hub.sources.sources import SourceList, Sources
@@ -119,7 +120,7 @@ class Service:
                 retain_bytes=config.journal_size,
                 retain_s=config.retain,
                 durability=config.durability,
-                needed_by=needed_by(config.sinks),
+                needed_by=needed_by(config.all_readers),
             )
             try:
                 if not self._stopping.is_set():
@@ -167,7 +168,7 @@ class Service:
             endpoint.metrics.losses += missing
             endpoint.losses.note(Loss("missing at the end of the journal", missing), UNKNOWN_PEER)
         spools = SpoolSource.beside(endpoint)
-        listed, sinks = SourceList(), Sinks(endpoint, journal, self._config.sinks)
+        listed, sinks = SourceList(), Sinks(endpoint, journal, self._config.all_readers, make_runner=make_runner)
         figures, readings = Figures(endpoint, journal, sources=listed, sinks=sinks), Readings()
         shown = Shown(journal, readings, stats=figures.stats, is_stopping=self._stopping.is_set)
         make = functools.partial(make_source, shown=shown)
@@ -179,8 +180,8 @@ class Service:
             journal,
             follow_socket=spools.follow_socket,
             follow_sources=lambda config: sources.change(config.all_sources),
-            follow_sinks=lambda config: sinks.change(config.sinks),
-            check_sinks=check_sinks,
+            follow_sinks=lambda config: sinks.change(config.all_readers),
+            check_sinks=check_readers,
             emit=events.emit,
         )
         reload = functools.partial(_reload, reloader, notifier)
@@ -193,6 +194,7 @@ class Service:
             readings=readings,
             sources=listed,
             sinks=sinks,
+            alerts=Alerts(sinks),
             events=events,
             open_page=pages.open,
         )

@@ -63,8 +63,7 @@ class ChildSink:
     def open(self, after: int, detail: bytes) -> None:
         """Start the child. It has everything up to *after*. Raises OSError."""
         self._sent = after
-        environment = {name: value for name, value in os.environ.items() if name not in _OF_SERVICE}
-        environment |= {"MPSR_SINK": str(self._table.name), "MPSR_AFTER": str(after)}
+        environment = environment_of_child() | {"MPSR_SINK": str(self._table.name), "MPSR_AFTER": str(after)}
         pipe = subprocess.PIPE
         self._child = subprocess.Popen(
             [*self._table.command], stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
@@ -210,9 +209,18 @@ def _read(fd: int) -> bytes | None:
         return None
 
 
+def environment_of_child() -> dict[str, str]:
+    """Return the variables of the hub without those that are for the hub itself."""
+    return {name: value for name, value in os.environ.items() if name not in _OF_SERVICE}
+
+
 def check_table(table: Exec) -> None:
     """Check that the command of *table* could be run. Raises OSError."""
-    program = table.command[0]
+    check_program(table.command[0])
+
+
+def check_program(program: str) -> None:
+    """Check that the file *program* could be run. Raises OSError."""
     os.stat(program)
     if os.path.isdir(program) or not os.access(program, os.X_OK):
         raise PermissionError(13, "cannot be executed", program)

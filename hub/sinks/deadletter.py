@@ -38,7 +38,7 @@ class Reports:
     def __init__(self, endpoint: Endpoint, journal: Journal) -> None:
         self._endpoint = endpoint
         self._journal = journal
-        self._peer = _own_peer()
+        self._peer = own_peer()
 
     async def lost(self, name: str, count: int, reason: str, positions: tuple[Position, ...] = ()) -> None:
         """Report that *count* messages are lost for the sink *name*, together with *positions*. Raises HubClosed."""
@@ -91,7 +91,7 @@ def dead_letters(
 
 def _batch(packed: Sequence[bytes], position: Position | None) -> Batch:
     entries, positions = codec.join(packed, len(packed)), () if position is None else (position,)
-    return Batch(DEAD_TAG, entries, len(packed), None, _own_peer(), positions=positions)
+    return Batch(DEAD_TAG, entries, len(packed), None, own_peer(), positions=positions)
 
 
 def _packed(name: str, message: Message, reason: str, size: int | None) -> bytes:
@@ -104,5 +104,6 @@ def _packed(name: str, message: Message, reason: str, size: int | None) -> bytes
     return codec.UNSTAMPED + msgspec.msgpack.encode(record)
 
 
-def _own_peer() -> Peer:
+def own_peer() -> Peer:
+    """Return the peer of messages that the hub itself stores."""
     return Peer(os.getpid(), os.geteuid(), os.getegid(), "mpsr")

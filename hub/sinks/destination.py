@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from typing import Self
+from typing import ClassVar, Self
 
 PORT_MAX = 65_535
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
@@ -56,20 +56,26 @@ class Server(str):
 
 
 class Url(str):
-    """The URL of a server for HTTP, with a path."""
+    """The URL of a server for HTTP, with a path; *path_default* if it is written without one: that of OTLP for logs."""
 
     __slots__ = ()
+    path_default: ClassVar[str] = "/v1/logs"
 
     @classmethod
     def parse(cls, given: object) -> Self:
-        """Return the URL in the text *given*; without a path, it is that of OTLP for logs. Raises ValueError."""
+        """Return the URL in the text *given*. Raises ValueError."""
         text = given.strip() if isinstance(given, str) else ""
         match = _is_url(text)
         host = "" if match is None else match["host"]
         if match is None or not _is_host(host) or not 0 < int(match["port"] or 80) <= PORT_MAX:
-            raise ValueError(f"not a URL: {given!r} (write it like https://collector.example:4318/v1/logs)")
+            raise ValueError(f"not a URL: {given!r} (write it like https://collector.example:4318{cls.path_default})")
         path = match["path"] or ""
-        return cls(text if path not in ("", "/") else f"{text.rstrip('/')}/v1/logs")
+        return cls(text if path not in ("", "/") else text.rstrip("/") + cls.path_default)
+
+    @property
+    def shown(self) -> str:
+        """What people may see of it, in the log and in answers."""
+        return self
 
     @property
     def is_tls(self) -> bool:

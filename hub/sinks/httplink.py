@@ -13,6 +13,7 @@ Source: RFC 9110, RFC 9112, by http.client.
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import http.client
 import io
 import socket
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 REPLY_BYTES_MAX = 64 << 10
 PIECE_BYTES = 64 << 10
+RETRY_AFTER_S_MAX = 300.0
+TEXT_MAX = 200
+"""How much of a server's reason for a refusal is shown."""
 _REFUSED = (OSError, http.client.HTTPException)
 
 
@@ -39,6 +43,24 @@ class Reply(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def reason_in(reply: Reply) -> str:
+    """Return what the server says about a refusal, in printable characters."""
+    text = "".join(char if char.isprintable() else " " for char in reply.body.decode("utf-8", "replace"))
+    return f": {text.strip()[:TEXT_MAX]}" if text.strip() else ""
+
+
+def retry_after_s(reply: Reply) -> float:
+    """Return the seconds in the header Retry-After, at most `RETRY_AFTER_S_MAX`; 0 if there is none."""
+    given = reply.headers.get("retry-after", "").strip()
+    if given.isdecimal():
+        return min(float(given), RETRY_AFTER_S_MAX)
+    try:
+        at = email.utils.parsedate_to_datetime(given).timestamp()
+    except ValueError:
+        return 0.0
+    return min(max(at - time.time(), 0.0), RETRY_AFTER_S_MAX)
 
 
 class _Incoming(io.RawIOBase):
@@ -98,7 +120,7 @@ class HttpLink:
             raise
         except _REFUSED as error:
             self.close()
-            raise SinkFault(f"{self._url}: {_reason(error)}") from error
+            raise SinkFault(f"{self._url.shown}: {_reason(error)}") from error
 
     def _post(self, headers: Mapping[str, str], body: bytes, until: float) -> Reply:
         connection = self._connection or self._connect(until)

@@ -19,7 +19,6 @@ nothing.
 
 from __future__ import annotations
 
-import email.utils
 import socket
 import time
 from collections.abc import Sequence
@@ -29,18 +28,14 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from hub.log import get_logger
 from hub.message import Message
-from hub.sinks.clienttls import client_context, secret_of
-from hub.sinks.destination import Header
+from hub.sinks.clienttls import client_context, headers_in
 from hub.sinks.gzipped import gzipped
-from hub.sinks.httplink import HttpLink, Reply
+from hub.sinks.httplink import TEXT_MAX, HttpLink, Reply, reason_in, retry_after_s
 from hub.sinks.otlpencode import encode_messages
 from hub.sinks.table import Host, Otlp, SinkFault
 
 MESSAGES_MAX = 2048
 REFUSALS = frozenset((400, 413, 422))
-RETRY_AFTER_S_MAX = 300.0
-TEXT_MAX = 200
-"""How much of a server's reason for a refusal is shown."""
 REPORT_S = 60.0
 """One warning of a server is logged in that time."""
 log = get_logger("mpsr.sinks")
@@ -117,9 +112,9 @@ class OtlpSink:
             headers["Content-Encoding"] = "gzip"
         reply = self._link.post({**headers, "Content-Length": str(len(body))}, body)
         if reply.status in REFUSALS:
-            return f"HTTP {reply.status}{_text_of(reply)}"
+            return f"HTTP {reply.status}{reason_in(reply)}"
         if not 200 <= reply.status < 300:
-            raise SinkFault(f"{self._table.url}: HTTP {reply.status}{_text_of(reply)}", retry_after_s(reply))
+            raise SinkFault(f"{self._table.url}: HTTP {reply.status}{reason_in(reply)}", retry_after_s(reply))
         self._look_at(reply, messages)
         return None
 
@@ -141,33 +136,10 @@ class OtlpSink:
             log.warning("otlp.warned", name=self._table.name, text=text)
 
 
-def _text_of(reply: Reply) -> str:
-    """Return what the server says about a refusal, in printable characters."""
-    text = "".join(char if char.isprintable() else " " for char in reply.body.decode("utf-8", "replace"))
-    return f": {text.strip()[:TEXT_MAX]}" if text.strip() else ""
-
-
-def retry_after_s(reply: Reply) -> float:
-    """Return the seconds in the header Retry-After, at most `RETRY_AFTER_S_MAX`; 0 if there is none."""
-    given = reply.headers.get("retry-after", "").strip()
-    if given.isdecimal():
-        return min(float(given), RETRY_AFTER_S_MAX)
-    try:
-        at = email.utils.parsedate_to_datetime(given).timestamp()
-    except ValueError:
-        return 0.0
-    return min(max(at - time.time(), 0.0), RETRY_AFTER_S_MAX)
-
-
 def headers_of(table: Otlp) -> dict[str, str]:
     """Return the headers of each request. Those in a file are read now. Raises SinkFault."""
     headers = {"Host": table.url.authority, "Content-Type": "application/x-protobuf", "User-Agent": "mpsr"}
-    secret = "" if table.headers_file is None else secret_of(table.headers_file).decode("utf-8", "replace")
-    try:
-        given = [*table.headers, *(Header.parse(line) for line in secret.splitlines() if line.strip())]
-    except ValueError as error:
-        raise SinkFault(f"{table.headers_file}: {error}") from error
-    return headers | {header.name: header.value for header in given}
+    return headers | headers_in(table.headers, table.headers_file)
 
 
 def link_of(table: Otlp, host: Host) -> HttpLink:

@@ -25,7 +25,6 @@ import msgspec
 from hub.control.reading import OMITTED, PIECE_BYTES, Pace, pieces
 from hub.journal.reader import Gap, Reader
 from hub.message import DEAD_TAG, Batch, Message
-from hub.query.condition import Condition
 from hub.query.query import Query
 from hub.sinks.stored import Stored, some, whole
 from hub.sinks.table import SinkTable
@@ -88,7 +87,7 @@ class Decoded:
     def __init__(self, table: SinkTable, messages_max: int) -> None:
         self.items_max: int = messages_max
         self.entry_bytes_max: int = ENTRY_BYTES_MAX
-        self._query = _query_of(table)
+        self._query = table.query()
 
     def pieces(self, batch: Batch) -> Iterator[Batch]:
         return _cut(batch, PIECE_BYTES, self.entry_bytes_max)
@@ -109,7 +108,7 @@ class Undecoded:
     def __init__(self, table: SinkTable, batch_bytes_max: int, entry_bytes_max: int) -> None:
         self.items_max: int = 1 << 30
         self._by_tag = Query(tag=table.tag or None)
-        self._query = _query_of(table) if table.where or table.level is not None else None
+        self._query = table.query() if table.where or table.level is not None else None
         self._batch_bytes_max = batch_bytes_max
         # What is too large to be decoded cannot pass a filter that decodes.
         self.entry_bytes_max: int = entry_bytes_max if self._query is None else min(entry_bytes_max, ENTRY_BYTES_MAX)
@@ -133,10 +132,6 @@ class Undecoded:
 
     def last(self, item: Stored) -> int:
         return item.last
-
-
-def _query_of(table: SinkTable) -> Query:
-    return Query(tag=table.tag or None, level=table.level, where=[Condition(text) for text in table.where])
 
 
 def _cut(batch: Batch, piece_bytes: int, entry_bytes_max: int) -> Iterator[Batch]:

@@ -35,7 +35,6 @@ from hub.journal.cursors import Cursor, CursorDamaged
 from hub.journal.journal import Journal
 from hub.log import get_logger
 from hub.message import Message
-from hub.service.tables import type_of
 from hub.sinks.boot import boot_id
 from hub.sinks.deadletter import Reports
 from hub.sinks.figures import Figures
@@ -104,12 +103,12 @@ class Runner:
         self._is_ending = self._is_halting = False
         self._end_at = 0
         self._figures = Figures()
-        self._reporter = Reporter(table.name, journal, reports, self._figures, self._call)
+        self._reporter = Reporter(table.cursor, journal, reports, self._figures, self._call)
         self._sink: SinkBase | None = None
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
-        self._thread = threading.Thread(target=self._work, name=f"mpsr-{table.name}", daemon=True)
-        self._waking = asyncio.create_task(self._wake(), name=f"mpsr-sink-{table.name}")
+        self._thread = threading.Thread(target=self._work, name=f"mpsr-{table.cursor}", daemon=True)
+        self._waking = asyncio.create_task(self._wake(), name=f"mpsr-sink-{table.cursor}")
         self._thread.start()
 
     @property
@@ -139,7 +138,8 @@ class Runner:
             self._is_halting = True
             self.waker.wake()
             if not await self._has_ended(HALT_S):
-                log.warning("sink.abandoned", name=self.table.name, reason="a call to its destination does not return")
+                reason = "a call to its destination does not return"
+                log.warning("sink.abandoned", name=self.table.cursor, reason=reason)
         self._waking.cancel()
         await asyncio.wait((self._waking,))
 
@@ -164,7 +164,7 @@ class Runner:
         seconds = max(time.time_ns() - since, 0) / NS if since else 0.0
         return {
             "name": str(self.table.name),
-            "type": type_of(self.table),
+            "type": self.table.kind,
             "path": str(self.table.destination),
             "state": figures.state,
             "sequence": delivered,
@@ -303,7 +303,7 @@ class Runner:
     def _is_open(self) -> None:
         if self._figures.state != "open":
             self._figures.state = "open"
-            log.info("sink.opened", name=self.table.name, type=type_of(self.table), path=self.table.destination)
+            log.info("sink.opened", name=self.table.cursor, type=self.table.kind, path=self.table.destination)
 
     def _take(self, sink: SinkBase, found: Portion[Any] | Missing | TooLarge) -> None:
         if isinstance(found, Portion):
@@ -313,8 +313,12 @@ class Runner:
         elif isinstance(found, Missing):
             self._reporter.miss(found)
         else:
-            self._reporter.refuse((found.message,), "too large to be decoded", found.size)
+            self._pass_over(found)
         self._delivered = found.upto
+
+    def _pass_over(self, found: TooLarge) -> None:
+        """Note that a message is not delivered, because it is too large."""
+        self._reporter.refuse((found.message,), "too large to be decoded", found.size)
 
     def rest(self) -> None:
         self._pace.rest()
@@ -370,7 +374,7 @@ class Runner:
         """Return the stored cursor. Make the one of a new sink."""
         if self._stored is not None:
             return self._stored
-        name, cursors = self.table.name, self._journal.cursors
+        name, cursors = self.table.cursor, self._journal.cursors
         try:
             cursor = cursors.read(name)
         except CursorDamaged:
@@ -392,7 +396,7 @@ class Runner:
     def _store(self, cursor: Cursor) -> None:
         if cursor == self._stored:
             return
-        self._journal.cursors.write(self.table.name, cursor)
+        self._journal.cursors.write(self.table.cursor, cursor)
         self._stored = cursor
         self._reporter.forget(cursor.sequence)
         self._loop.call_soon_threadsafe(self._on_moved)
@@ -447,7 +451,7 @@ class Runner:
         figures.state, figures.last_error = "failed", text  # before the line about it: its reader may ask for the row
         if is_new:
             log.error(
-                "sink.failed", name=self.table.name, error=text, action="tried again, after longer and longer pauses"
+                "sink.failed", name=self.table.cursor, error=text, action="tried again, after longer and longer pauses"
             )
         ends_at = time.monotonic() + delay_s
         while not (self._is_ending or self.is_halted) and (rest_s := ends_at - time.monotonic()) > 0:

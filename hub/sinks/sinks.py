@@ -1,5 +1,5 @@
 """
-Runs the sinks that are configured, and changes them at a reload.
+Runs the sinks that are configured, and other readers that are tables of the configuration: alerts (hub.alerts).
 
 Always true:
 - a sink neither delays nor stops the hub or another sink: each has a thread of its own (hub.sinks.runner);
@@ -20,7 +20,6 @@ from hub.errors import CommandError
 from hub.journal.journal import Journal
 from hub.journal.retention import NOTHING_NEEDED
 from hub.log import get_logger
-from hub.service.tables import type_of
 from hub.sinks.deadletter import Reports
 from hub.sinks.runner import Runner
 from hub.sinks.table import SinkTable
@@ -32,7 +31,7 @@ log = get_logger("mpsr.sinks")
 
 def needed_by(tables: Sequence[SinkTable]) -> list[str]:
     """Return the names of the sinks that retention waits for."""
-    return [table.name for table in tables if table.when_full == "block"]
+    return [table.cursor for table in tables if table.when_full == "block"]
 
 
 class Sinks:
@@ -64,12 +63,12 @@ class Sinks:
     async def change(self, tables: Sequence[SinkTable]) -> None:
         """Run the sinks for *tables*, and no others."""
         async with self._changing:
-            wanted = {table.name: table for table in tables}
-            ending = [runner for name, runner in self._running.items() if wanted.get(runner.table.name) != runner.table]
+            wanted = {table.cursor: table for table in tables}
+            ending = [runner for name, runner in self._running.items() if wanted.get(name) != runner.table]
             await asyncio.gather(*(self._end(runner, STOP_S) for runner in ending))
             for runner in ending:
-                del self._running[runner.table.name]
-                self._abandoned.setdefault(runner.table.name, runner)
+                del self._running[runner.table.cursor]
+                self._abandoned.setdefault(runner.table.cursor, runner)
             self._abandoned = {name: runner for name, runner in self._abandoned.items() if runner.is_abandoned}
             if self._is_stopping:
                 return
@@ -86,9 +85,14 @@ class Sinks:
         await asyncio.gather(*(self._end(runner, timeout) for runner in self._running.values()))
         self._stopped.set()
 
+    @property
+    def runners(self) -> list[Runner]:
+        """What runs now: sinks, and other readers of the journal that are run in the same way."""
+        return list(self._running.values())
+
     def stats(self) -> list[dict[str, Any]]:
         """Return the state of each sink."""
-        return [runner.row() for runner in self._running.values()]
+        return [runner.row() for runner in self._running.values() if runner.table.is_sink]
 
     async def pause(self, name: str, *, is_paused: bool) -> None:
         """Pause the sink *name*, also after a restart, or resume it. Raises CommandError."""
@@ -106,13 +110,14 @@ class Sinks:
 
     def _named(self, name: str) -> Runner:
         runner = self._running.get(name)
-        if runner is None:
-            raise CommandError(f"there is no sink {name!r} (there are: {', '.join(self._running) or 'none'})")
+        if runner is None or not runner.table.is_sink:
+            names = [name for name, each in self._running.items() if each.table.is_sink]
+            raise CommandError(f"there is no sink {name!r} (there are: {', '.join(names) or 'none'})")
         return runner
 
     async def _end(self, runner: Runner, timeout: float) -> None:
         await runner.stop(timeout)
-        log.info("sink.closed", name=runner.table.name, type=type_of(runner.table))
+        log.info("sink.closed", name=runner.table.cursor, type=runner.table.kind)
 
     def _keep(self) -> None:
         """Have retention keep what is not delivered. Until all cursors are known, it keeps what it kept before."""

@@ -27,6 +27,7 @@ from hub.paths import AbsolutePath
 from hub.quantities import Duration, Mode, Size
 from hub.query.condition import Condition
 from hub.query.level import LevelCondition
+from hub.query.query import Query
 from hub.service.tables import Table, type_of
 from hub.sinks.destination import Header, Server, Url
 from hub.sinks.pathtemplate import PathTemplate
@@ -129,6 +130,25 @@ class SinkTable(Table, frozen=True, kw_only=True):
     def destination(self) -> str:
         """The place that it delivers to."""
         raise NotImplementedError
+
+    @property
+    def kind(self) -> str:
+        """Its type, as users see it."""
+        return type_of(self)
+
+    @property
+    def is_sink(self) -> bool:
+        """Whether it delivers messages; otherwise it is a reader that is run in the same way."""
+        return True
+
+    @property
+    def cursor(self) -> str:
+        """The name of its cursor."""
+        return self.name
+
+    def query(self) -> Query:
+        """Return which messages it gets."""
+        return Query(tag=self.tag or None, level=self.level, where=[Condition(text) for text in self.where])
 
 
 class File(SinkTable, frozen=True, kw_only=True, tag="file"):

@@ -42,13 +42,13 @@ async def nothing() -> None:
 
 @contextlib.asynccontextmanager
 async def serving(
-    folder: Path, sinks: Any = None, reload: Any = nothing
+    folder: Path, sinks: Any = None, reload: Any = nothing, alerts: Any = None
 ) -> AsyncIterator[tuple[Endpoint, Journal, Commands]]:
     """A listening hub with a journal and the commands. Nothing takes from its inbox."""
     journal = await Journal.open(str(folder / "j"))
     endpoint = Endpoint(SocketFile.bind(str(folder / "s")))
     figures, readings = Figures(endpoint, journal, sinks=sinks), Readings()
-    commands = Commands(endpoint, journal, reload, figures=figures, readings=readings, sinks=sinks)
+    commands = Commands(endpoint, journal, reload, figures=figures, readings=readings, sinks=sinks, alerts=alerts)
     running = asyncio.create_task(endpoint.run(commands.table))
     try:
         yield endpoint, journal, commands
@@ -112,7 +112,7 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
                 assert await asyncio.to_thread(call, "ping", path=path) == "pong"
                 with pytest.raises(
                     CommandFailed,
-                    match=r"no method 'pong'; there are: cancel, chart, counts, fields, imports, losses, peers, ping, ",
+                    match="no method 'pong'; there are: alert_silence, alert_test, alerts, cancel, chart, counts, ",
                 ):
                     await asyncio.to_thread(call, "pong", path=path)
 
@@ -174,7 +174,8 @@ def test_every_command_says_what_it_does(tmp_path: Path) -> None:
             assert RIGHT_OF == {
                 "imports": "send", "reload": "control", "stats": "read", "sources": "read", "peers": "read",
                 "losses": "read", "query": "messages", "tail": "messages", "sinks": "read", "sink_pause": "control",
-                "sink_resume": "control", "sink_rewind": "control", "web": "control",
+                "sink_resume": "control", "sink_rewind": "control", "alerts": "read", "alert_silence": "control",
+                "alert_test": "control", "web": "control",
                 "timeline": "messages", "counts": "messages", "chart": "messages", "fields": "messages",
             }  # fmt: skip
             functions = {name: getattr(command, "function", command) for name, command in commands.table.items()}
@@ -310,6 +311,59 @@ def test_sinks_take_orders(tmp_path: Path) -> None:
                 ("a", True), ("a", False),
                 ("a", None, None), ("a", 5, None), ("a", 6, None), ("a", None, 1_500_000_000),
             ]  # fmt: skip
+
+    asyncio.run(main())
+
+
+class Watching:
+    """Alerts that note what they are asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [{"name": "a"}]
+
+    async def silence(self, name: str, duration_s: float) -> str | None:
+        self.asked.append((name, duration_s))
+        return "later" if duration_s else None
+
+    async def test(self, name: str) -> str:
+        self.asked.append(name)
+        return "a-1"
+
+
+def test_alerts_take_orders(tmp_path: Path) -> None:
+    """They are listed, silenced for a time and tested; a wrong parameter is named."""
+    path, alerts = str(tmp_path / "s"), Watching()
+
+    async def main() -> None:
+        async with serving(tmp_path, alerts=alerts) as (_, _, commands):
+            assert await asyncio.to_thread(call, "alerts", path=path) == {"alerts": [{"name": "a"}]}
+            for duration, until in (("2h", "later"), ("0s", None)):
+                params = {"name": "a", "duration": duration}
+                assert await asyncio.to_thread(call, "alert_silence", params, path=path) == {"until": until}
+            assert await asyncio.to_thread(call, "alert_test", {"name": "a"}, path=path) == {"id": "a-1"}
+            assert alerts.asked == [("a", 7200.0), ("a", 0.0), "a"]
+            for params, words in (({"name": "a"}, "duration"), ({"duration": "1h"}, "that of an alert"),
+                                  ({"name": "a", "duration": "soon"}, "not a duration"),
+                                  ({"name": "a", "duration": "2y"}, "more than a year")):  # fmt: skip
+                with pytest.raises(InvalidParams, match=words):
+                    await commands.alert_silence(Request("x", params), Peer())
+
+    asyncio.run(main())
+
+
+def test_a_hub_without_alerts(tmp_path: Path) -> None:
+    """It has none to list, to silence or to test."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as (_, _, commands):
+            assert commands.alerts(Request("alerts"), Peer()) == {"alerts": []}
+            with pytest.raises(CommandError, match="there are: none"):
+                await commands.alert_silence(Request("x", {"name": "a", "duration": "1h"}), Peer())
+            with pytest.raises(CommandError, match="there are: none"):
+                await commands.alert_test(Request("x", {"name": "a"}), Peer())
 
     asyncio.run(main())
 

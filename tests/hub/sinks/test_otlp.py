@@ -15,8 +15,8 @@ from hub.message import Message
 from hub.paths import AbsolutePath
 from hub.sinks import otlp as module
 from hub.sinks.destination import Header, Url
-from hub.sinks.httplink import Reply
-from hub.sinks.otlp import RETRY_AFTER_S_MAX, OtlpSink, check_table, retry_after_s
+from hub.sinks.httplink import RETRY_AFTER_S_MAX, Reply, retry_after_s
+from hub.sinks.otlp import OtlpSink, check_table
 from hub.sinks.runner import Runner
 from hub.sinks.table import Halted, Otlp, SinkFault, SinkName, Span
 from tests.hub.clients import until
