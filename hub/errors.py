@@ -25,7 +25,7 @@ The errors that a caller of `hub` and an operator of `mpsr hub` meet, grouped by
 An error of a producer is not an exception but data: `hub.message.Loss`. `CloseConnection` is not an error.
 
 Not here: the errors of `mpsr spawn --hub` and `mpsr install` (subclasses in hub.cli.ownhub and hub.cli.systemctl), the
-errors between a sink and its runner (hub.sinks.table), the errors of the clients (producers.errors), and exceptions
+errors between a sink and its runner (hub.sinks.sink), the errors of the clients (producers.errors), and exceptions
 that another module translates: `hub.trust.Untrusted` becomes a SocketError, and `hub.natsclient.NatsFault` the fault of
 a source or a sink.
 

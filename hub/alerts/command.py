@@ -21,7 +21,7 @@ import time
 from hub.alerts.firing import Firing
 from hub.alerts.table import Alert
 from hub.sinks.child import check_program, environment_of_child
-from hub.sinks.table import Halted, Host, SinkFault
+from hub.sinks.sink import Halted, Host, SinkFault
 
 LOOK_S = 0.02
 HURRY_S = 0.5

@@ -29,9 +29,11 @@ from hub.journal.reader import Reader
 from hub.message import Batch, Position
 from hub.query.rendering import rfc3339
 from hub.sinks.deadletter import Reports
+from hub.sinks.kinds import SinkTable
 from hub.sinks.portions import TooLarge
 from hub.sinks.runner import Runner
-from hub.sinks.table import Halted, SinkFault, SinkTable, check_sinks, reason_of
+from hub.sinks.sink import Halted, SinkFault, reason_of
+from hub.sinks.table import check_sinks
 
 
 class AlertRunner(Runner):

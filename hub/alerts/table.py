@@ -21,7 +21,8 @@ from hub.quantities import Duration
 from hub.query.condition import Condition
 from hub.query.query import Query
 from hub.sinks.destination import Header, Url
-from hub.sinks.table import SinkTable, Span
+from hub.sinks.kinds import SinkTable
+from hub.sinks.values import Span
 
 ALERTS_MAX = 16
 """Each has a thread that reads the whole journal."""

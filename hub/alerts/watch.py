@@ -25,7 +25,7 @@ from hub.entries import NS
 from hub.journal.reader import Reader
 from hub.log import get_logger
 from hub.message import Batch, Message, Position
-from hub.sinks.table import Host
+from hub.sinks.sink import Host
 
 log = get_logger("mpsr.alerts")
 

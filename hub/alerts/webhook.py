@@ -21,7 +21,7 @@ from hub.alerts.firing import Firing
 from hub.alerts.table import Alert
 from hub.sinks.clienttls import client_context, headers_in
 from hub.sinks.httplink import HttpLink, reason_in, retry_after_s
-from hub.sinks.table import Host, SinkFault
+from hub.sinks.sink import Host, SinkFault
 
 SLACK_CHARS_MAX = 3000
 NTFY_CHARS_MAX = 1300

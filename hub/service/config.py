@@ -26,10 +26,11 @@ from hub.natsplace import ServerUrl
 from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
+from hub.sinks.kinds import AnySink, File, Forward, SinkTable
+from hub.sinks.kinds import Jetstream as JetstreamSink
 from hub.sinks.overlap import is_followed, leads_into
 from hub.sinks.pathtemplate import PathTemplate
-from hub.sinks.table import SINKS_MAX, AnySink, File, Forward, SinkTable
-from hub.sinks.table import Jetstream as JetstreamSink
+from hub.sinks.table import SINKS_MAX
 from hub.sources.kinds import (
     AnySource,
     Datagram,

@@ -29,7 +29,7 @@ from hub.journal.journal import Journal
 from hub.log import get_logger, set_level
 from hub.service.config import Config, changes
 from hub.service.settings import LoadedConfig
-from hub.sinks.table import SinkTable
+from hub.sinks.kinds import SinkTable
 
 _OF_SOCKET = ("mode", "group")
 """Settings of the socket's file. An inherited socket has those of its socket unit."""

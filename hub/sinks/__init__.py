@@ -1,7 +1,8 @@
 """
 Readers of the journal that show or deliver what is committed. docs/extending.md has the contract of a sink.
 
-table           the types that the configuration can turn on; sinks: runs them; runner: one of them, on its thread
+table           the types that the configuration can turn on: kinds (their tables) and values; sinks: runs them; runner:
+                one of them, on its thread; sink: the contract between both
 portions        what a sink is given: the journal after its cursor, filtered, decoded or as it is stored (stored)
 waker           how it waits
 reporter        what a sink has lost or can never deliver, once: deadletter stores it, reported knows what was

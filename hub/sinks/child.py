@@ -27,7 +27,8 @@ from collections.abc import Sequence
 from hub.log import get_logger
 from hub.message import Message
 from hub.query.rendering import render_json
-from hub.sinks.table import Exec, Halted, Host, SinkFault
+from hub.sinks.kinds import Exec
+from hub.sinks.sink import Halted, Host, SinkFault
 
 LINE_BYTES_MAX = 4096
 """A longer line of the child's output is a fault."""

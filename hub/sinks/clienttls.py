@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from hub import tlscontext
 from hub.secretfile import Unusable, read_secret
 from hub.sinks.destination import Header
-from hub.sinks.table import SinkFault
+from hub.sinks.sink import SinkFault
 
 
 def client_context(authorities: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext:

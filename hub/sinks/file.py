@@ -31,9 +31,10 @@ from hub.log import get_logger
 from hub.message import Message
 from hub.query.rendering import render_dated, render_json
 from hub.sinks.finished import Finished
+from hub.sinks.kinds import File
 from hub.sinks.logfile import Known, LogFile, check_regular, sync_folder
 from hub.sinks.pathtemplate import OTHERS, PathTemplate
-from hub.sinks.table import File, Halted, Host, SinkFault
+from hub.sinks.sink import Halted, Host, SinkFault
 from hub.socketpath import group_id
 from hub.trust import check
 

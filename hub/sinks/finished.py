@@ -23,10 +23,10 @@ from typing import NamedTuple
 
 from hub.entries import NS
 from hub.log import get_logger
+from hub.sinks.kinds import File
 from hub.sinks.logfile import sync_folder
 from hub.sinks.packing import SUFFIXES, is_packed, pack
 from hub.sinks.pathtemplate import PathTemplate
-from hub.sinks.table import File
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 log = get_logger("mpsr.sinks")

@@ -28,8 +28,9 @@ from hub.sinks.clienttls import client_context, secret_of
 from hub.sinks.destination import Server
 from hub.sinks.forwardchunk import Sender, make_chunk
 from hub.sinks.forwardlink import ForwardLink, Terms
+from hub.sinks.kinds import Forward
+from hub.sinks.sink import Host, SinkFault
 from hub.sinks.stored import Stored
-from hub.sinks.table import Forward, Host, SinkFault
 from hub.wire.frame import INLINE_BYTES
 from hub.wire.replies import NoAcknowledgement, Replies
 

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from hub.sinks.destination import Server
 from hub.sinks.dialing import connect, first_reached, shake_hands, text_of
-from hub.sinks.table import Halted, Host, SinkFault
+from hub.sinks.sink import Halted, Host, SinkFault
 from hub.trust import Untrusted, check, check_peer
 from hub.wire.clientshake import SALT_BYTES, ClientShake, Refused
 from hub.wire.replies import RECEIVED_BYTES_MAX

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from hub.sinks.destination import Url
 from hub.sinks.dialing import connect, first_reached, shake_hands, text_of
-from hub.sinks.table import Halted, Host, SinkFault
+from hub.sinks.sink import Halted, Host, SinkFault
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -32,8 +32,9 @@ from hub.message import Position
 from hub.natsplace import options_of
 from hub.secretfile import Unusable
 from hub.sinks.jetstreamlink import JetstreamLink, Post
+from hub.sinks.kinds import Jetstream
+from hub.sinks.sink import Host, SinkBase, SinkFault
 from hub.sinks.stored import Stored, some
-from hub.sinks.table import Host, Jetstream, SinkBase, SinkFault
 from hub.sources.hubplace import Kind, judge, position_of
 from hub.wire.shipped import (
     ENTRIES_BYTES_MAX,

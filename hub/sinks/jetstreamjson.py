@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from hub.message import Message
 from hub.query.rendering import render_json
 from hub.sinks.jetstreamlink import JetstreamLink, Post
-from hub.sinks.table import Host, Jetstream
+from hub.sinks.kinds import Jetstream
+from hub.sinks.sink import Host
 
 MESSAGES_MAX = 256
 TAG_CHARS_MAX = 256

@@ -25,7 +25,8 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from hub.natsclient import NO_MESSAGE, NO_STREAM, NatsClient, NatsFault, answer_in
-from hub.sinks.table import Halted, Host, Jetstream, SinkFault
+from hub.sinks.kinds import Jetstream
+from hub.sinks.sink import Halted, Host, SinkFault
 
 ACK_S = 30.0
 DUPLICATE = 10201

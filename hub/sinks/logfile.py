@@ -20,7 +20,7 @@ import stat
 from typing import NamedTuple
 
 from hub.log import get_logger
-from hub.sinks.table import SinkFault
+from hub.sinks.sink import SinkFault
 from hub.writeall import write_all
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

@@ -31,8 +31,9 @@ from hub.message import Message
 from hub.sinks.clienttls import client_context, headers_in
 from hub.sinks.gzipped import gzipped
 from hub.sinks.httplink import TEXT_MAX, HttpLink, Reply, reason_in, retry_after_s
+from hub.sinks.kinds import Otlp
 from hub.sinks.otlpencode import encode_messages
-from hub.sinks.table import Host, Otlp, SinkFault
+from hub.sinks.sink import Host, SinkFault
 
 MESSAGES_MAX = 2048
 REFUSALS = frozenset((400, 413, 422))

@@ -26,8 +26,8 @@ from hub.control.reading import OMITTED, PIECE_BYTES, Pace, pieces
 from hub.journal.reader import Gap, Reader
 from hub.message import DEAD_TAG, Batch, Message
 from hub.query.query import Query
+from hub.sinks.kinds import SinkTable
 from hub.sinks.stored import Stored, some, whole
-from hub.sinks.table import SinkTable
 
 PORTION_BYTES = 256 << 10
 ENTRY_BYTES_MAX = 1 << 20

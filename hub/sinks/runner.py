@@ -38,10 +38,12 @@ from hub.message import Message
 from hub.sinks.boot import boot_id
 from hub.sinks.deadletter import Reports
 from hub.sinks.figures import Figures
+from hub.sinks.kinds import SinkTable
 from hub.sinks.portions import Decoded, Form, Missing, Portion, Portions, TooLarge, Undecoded
 from hub.sinks.reporter import Reporter
+from hub.sinks.sink import Halted, Host, Sink, SinkBase, SinkFault, StoredSink, reason_of
 from hub.sinks.stored import Stored
-from hub.sinks.table import Halted, Host, Sink, SinkBase, SinkFault, SinkTable, StoredSink, make, reason_of
+from hub.sinks.table import make
 from hub.sinks.waker import Waker
 from hub.waiting import until_set
 

@@ -21,8 +21,8 @@ from hub.journal.journal import Journal
 from hub.journal.retention import NOTHING_NEEDED
 from hub.log import get_logger
 from hub.sinks.deadletter import Reports
+from hub.sinks.kinds import SinkTable
 from hub.sinks.runner import Runner
-from hub.sinks.table import SinkTable
 
 STOP_S = 5.0
 """The time that a reload gives a sink to deliver what is committed."""

@@ -4,7 +4,7 @@ Messages as the journal stores them, for sinks that pass entries on without deco
 Always true: the same block of the journal, cut with the same limit and the same filters, gives the same bytes, also
 after a restart. So what is sent again can have the same id.
 
-Not here: cutting and filtering (hub.sinks.portions), what a sink does with them (hub.sinks.table).
+Not here: cutting and filtering (hub.sinks.portions), what a sink does with them (hub.sinks.sink).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pytest
 from hub.alerts.command import Command, check_command
 from hub.alerts.firing import firing_of
 from hub.alerts.window import Fired, Match
-from hub.sinks.table import Halted, SinkFault
+from hub.sinks.sink import Halted, SinkFault
 from tests.hub.alerts.watching import AloneWatching, alert_of, message
 from tests.hub.sinks.delivering import halting
 from tests.support import eventually

@@ -16,8 +16,8 @@ from hub.alerts.table import Alert
 from hub.delays import Delays
 from hub.errors import CommandError
 from hub.sinks.runner import Runner
+from hub.sinks.sink import SinkFault
 from hub.sinks.sinks import Sinks
-from hub.sinks.table import SinkFault
 from tests.hub.alerts.receiver import Receiver
 from tests.hub.alerts.watching import alert_of
 from tests.hub.clients import until

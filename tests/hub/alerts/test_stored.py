@@ -8,7 +8,7 @@ from hub.alerts.firing import Firing, firing_of, trial_of
 from hub.alerts.stored import Stored
 from hub.alerts.window import Fired, Match
 from hub.message import ALERT_TAG, Position
-from hub.sinks.table import Halted
+from hub.sinks.sink import Halted
 from tests.hub.alerts.watching import AloneWatching, alert_of, message
 
 ALERT = alert_of()

@@ -11,7 +11,7 @@ import pytest
 from hub.alerts.table import Alert
 from hub.alerts.watch import Watch
 from hub.message import Message
-from hub.sinks.table import SinkFault
+from hub.sinks.sink import SinkFault
 from tests.hub.alerts.receiver import Receiver
 from tests.hub.alerts.watching import AloneWatching, alert_of, message
 

@@ -10,7 +10,7 @@ import pytest
 from hub.alerts.firing import Firing, firing_of
 from hub.alerts.webhook import NTFY_CHARS_MAX, Webhook, body_of, check_webhook
 from hub.alerts.window import Fired, Match
-from hub.sinks.table import Halted, SinkFault
+from hub.sinks.sink import Halted, SinkFault
 from tests.hub.alerts.receiver import Receiver
 from tests.hub.alerts.watching import AloneWatching, alert_of, message
 from tests.hub.sinks.delivering import halting

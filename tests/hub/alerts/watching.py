@@ -8,7 +8,7 @@ from hub.alerts.table import Alert
 from hub.journal.reader import Reader
 from hub.message import Batch, Message, Position
 from hub.service.tables import read_table
-from hub.sinks.table import Halted
+from hub.sinks.sink import Halted
 from tests.hub.sinks.delivering import Alone
 
 SECOND = 1_000_000_000

@@ -20,7 +20,9 @@ from hub.quantities import Mode
 from hub.service.config import Config
 from hub.service.reloading import Reloader
 from hub.service.settings import LoadedConfig, load
-from hub.sinks.table import File, SinkFault, SinkName, Template
+from hub.sinks.kinds import File
+from hub.sinks.sink import SinkFault
+from hub.sinks.values import SinkName, Template
 from hub.sources.kinds import Fifo
 
 NO_FAULTS: Mapping[str, MpsrError] = MappingProxyType({})

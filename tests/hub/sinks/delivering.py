@@ -21,8 +21,10 @@ from hub.endpoint import Endpoint
 from hub.message import Message
 from hub.receiver import Receiver
 from hub.sinks.deadletter import Reports
+from hub.sinks.kinds import File
+from hub.sinks.sink import Halted, Host
 from hub.sinks.stored import Stored
-from hub.sinks.table import File, Halted, Host, SinkName, Template
+from hub.sinks.values import SinkName, Template
 from hub.sinks.waker import Waker
 from hub.socketfile import SocketFile
 
@@ -193,7 +195,7 @@ class MemorySink:
         self._memory.calls.append(f"open {after} {detail.decode()}")
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        from hub.sinks.table import Halted
+        from hub.sinks.sink import Halted
 
         memory = self._memory
         while not memory.may_go.is_set():

@@ -14,7 +14,9 @@ import pytest
 
 from hub.sinks import child as module
 from hub.sinks.child import ChildSink, check_table
-from hub.sinks.table import Exec, Halted, SinkFault, SinkName, Span
+from hub.sinks.kinds import Exec
+from hub.sinks.sink import Halted, SinkFault
+from hub.sinks.values import SinkName, Span
 from tests.hub.sinks.delivering import Alone
 from tests.hub.sinks.test_file import message
 from tests.support import eventually

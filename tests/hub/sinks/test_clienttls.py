@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hub.sinks.clienttls import client_context, secret_of
-from hub.sinks.table import SinkFault
+from hub.sinks.sink import SinkFault
 from tests.certificates import Certificates
 
 

@@ -18,7 +18,8 @@ from hub.message import Message
 from hub.quantities import Mode
 from hub.sinks import file as module
 from hub.sinks.file import FileSink, check_table
-from hub.sinks.table import FileSize, Halted, SinkFault, Span, Template
+from hub.sinks.sink import Halted, SinkFault
+from hub.sinks.values import FileSize, Span, Template
 from tests.hub.sinks.delivering import TABLE, Alone
 from tests.hub.sinks.test_pathtemplate import NOON
 

@@ -15,7 +15,7 @@ import pytest
 
 from hub.message import Message
 from hub.sinks.file import FileSink
-from hub.sinks.table import FileSize, Template
+from hub.sinks.values import FileSize, Template
 from tests.hub.sinks.delivering import TABLE, Alone
 from tests.hub.sinks.test_file import DAY, message
 from tests.hub.sinks.test_pathtemplate import NOON

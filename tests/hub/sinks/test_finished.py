@@ -13,8 +13,9 @@ import pytest
 from hub.entries import NS
 from hub.sinks import finished as module
 from hub.sinks.finished import Finished
+from hub.sinks.kinds import File
 from hub.sinks.pathtemplate import PathTemplate
-from hub.sinks.table import File, Span, Template
+from hub.sinks.values import Span, Template
 from tests.hub.sinks.delivering import TABLE
 from tests.hub.sinks.test_pathtemplate import NOON
 

@@ -19,9 +19,11 @@ from hub.sinks import forward as module
 from hub.sinks.destination import Server
 from hub.sinks.forward import ForwardSink, check_table
 from hub.sinks.forwardchunk import Sender
+from hub.sinks.kinds import Forward
 from hub.sinks.runner import Runner
+from hub.sinks.sink import SinkFault
 from hub.sinks.stored import Stored, whole
-from hub.sinks.table import Forward, SinkFault, SinkName, Span
+from hub.sinks.values import SinkName, Span
 from tests.hub.clients import until
 from tests.hub.sinks.delivering import Alone, Rig, batch, hub_in, numbered
 from tests.hub.sinks.recording import Recorder

@@ -15,7 +15,7 @@ import pytest
 from hub.sinks.clienttls import client_context
 from hub.sinks.destination import Server
 from hub.sinks.forwardlink import ForwardLink, Terms
-from hub.sinks.table import Halted, SinkFault
+from hub.sinks.sink import Halted, SinkFault
 from tests.certificates import Certificates
 from tests.hub.sinks.delivering import Alone, halting
 from tests.hub.sinks.recording import Recorder

@@ -13,7 +13,7 @@ import pytest
 from hub.sinks.clienttls import client_context
 from hub.sinks.destination import Url
 from hub.sinks.httplink import REPLY_BYTES_MAX, HttpLink
-from hub.sinks.table import Halted, SinkFault
+from hub.sinks.sink import Halted, SinkFault
 from tests.certificates import Certificates
 from tests.hub.sinks.collector import Collector
 from tests.hub.sinks.delivering import Alone, halting

@@ -23,9 +23,11 @@ from hub.paths import AbsolutePath
 from hub.sinks import jetstream as module
 from hub.sinks.jetstream import JetstreamSink, check_table, make
 from hub.sinks.jetstreamjson import JetstreamJsonSink
+from hub.sinks.kinds import Jetstream
 from hub.sinks.runner import Runner
+from hub.sinks.sink import Halted, SinkFault
 from hub.sinks.stored import Stored, some, whole
-from hub.sinks.table import Halted, Jetstream, SinkFault, SinkName
+from hub.sinks.values import SinkName
 from hub.wire.shipped import Label, pack_label, unpack_entries, unpack_label
 from tests.hub.clients import until
 from tests.hub.sinks.delivering import Alone, Rig, batch, hub_in, numbered

@@ -14,7 +14,9 @@ from hub.message import Message, Peer
 from hub.natsplace import ServerUrl
 from hub.query.rendering import render_json
 from hub.sinks.jetstreamjson import TAG_CHARS_MAX, JetstreamJsonSink, subject_of
-from hub.sinks.table import Jetstream, SinkFault, SinkName
+from hub.sinks.kinds import Jetstream
+from hub.sinks.sink import SinkFault
+from hub.sinks.values import SinkName
 from tests.hub.sinks.delivering import Alone
 from tests.natsserver import NatsServer
 

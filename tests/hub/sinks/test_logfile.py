@@ -11,7 +11,7 @@ import pytest
 
 from hub.sinks import logfile as module
 from hub.sinks.logfile import Known, LogFile, make_folders
-from hub.sinks.table import SinkFault
+from hub.sinks.sink import SinkFault
 
 
 def opened(path: Path) -> LogFile:

@@ -16,9 +16,11 @@ from hub.paths import AbsolutePath
 from hub.sinks import otlp as module
 from hub.sinks.destination import Header, Url
 from hub.sinks.httplink import RETRY_AFTER_S_MAX, Reply, retry_after_s
+from hub.sinks.kinds import Otlp
 from hub.sinks.otlp import OtlpSink, check_table
 from hub.sinks.runner import Runner
-from hub.sinks.table import Halted, Otlp, SinkFault, SinkName, Span
+from hub.sinks.sink import Halted, SinkFault
+from hub.sinks.values import SinkName, Span
 from tests.hub.clients import until
 from tests.hub.sinks.collector import Collector, attributes_of
 from tests.hub.sinks.delivering import Alone, hub_in, numbered

@@ -16,7 +16,7 @@ from hub.journal.reader import Gap
 from hub.message import DEAD_TAG
 from hub.sinks import portions as module
 from hub.sinks.portions import Decoded, Missing, Portion, Portions, TooLarge, Undecoded
-from hub.sinks.table import Level, Where
+from hub.sinks.values import Level, Where
 from tests.hub.sinks.delivering import TABLE, batch, hub_in, numbered
 
 

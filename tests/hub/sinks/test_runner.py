@@ -18,8 +18,9 @@ from hub.delays import Delays
 from hub.errors import HubClosed
 from hub.journal.cursors import Cursor
 from hub.sinks import runner as module
+from hub.sinks.kinds import SinkTable
 from hub.sinks.runner import Runner
-from hub.sinks.table import SinkFault, SinkTable
+from hub.sinks.sink import SinkFault
 from tests.hub.clients import until
 from tests.hub.sinks.delivering import TABLE, Memory, MemorySink, Rig, batch, hub_in, numbered
 

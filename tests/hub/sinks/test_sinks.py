@@ -16,9 +16,10 @@ from hub.journal.journal import Journal
 from hub.journal.retention import NOTHING_NEEDED
 from hub.sinks import runner as runner_module
 from hub.sinks import sinks as module
+from hub.sinks.kinds import File
 from hub.sinks.runner import Runner
 from hub.sinks.sinks import Sinks, needed_by
-from hub.sinks.table import File, SinkName, Where
+from hub.sinks.values import SinkName, Where
 from tests.hub.clients import until
 from tests.hub.sinks.delivering import TABLE, Memory, MemorySink, Rig, hub_in, numbered
 

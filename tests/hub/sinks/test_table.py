@@ -11,19 +11,10 @@ from hub.service.config import Config
 from hub.service.settings import load
 from hub.service.tables import type_of
 from hub.sinks.file import FileSink
-from hub.sinks.table import (
-    SINKS,
-    File,
-    Forward,
-    Otlp,
-    SinkFault,
-    SinkName,
-    Template,
-    check_sink,
-    check_sinks,
-    make,
-    reason_of,
-)
+from hub.sinks.kinds import File, Forward, Otlp
+from hub.sinks.sink import SinkFault, reason_of
+from hub.sinks.table import SINKS, check_sink, check_sinks, make
+from hub.sinks.values import SinkName, Template
 from tests.hub.sinks.delivering import TABLE, Alone
 
 
