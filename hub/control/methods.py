@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -28,7 +28,6 @@ from hub.control.typed import typed
 from hub.dispatch import AnyCommand, ForCaller
 from hub.endpoint import Endpoint
 from hub.errors import CommandError, InvalidParams, MpsrError
-from hub.intake import Intake
 from hub.journal.journal import Journal
 from hub.losses import LossRow
 from hub.message import Peer
@@ -58,6 +57,7 @@ RIGHT_OF: Mapping[str, MethodRight] = {
     "chart": "messages",
     "fields": "messages",
     "web": "control",
+    "config": "control",
 }
 """The right that each command requires. `ping` and `subscribe` require only access to the socket."""
 RIGHT_OF_EVENT: Mapping[str, Right] = {
@@ -136,8 +136,7 @@ class Commands:
     """
     The commands that report on *endpoint* and *journal*, and their table. *reload* reads the configuration again.
     *figures* are those of the hub, and *readings* is the thread that reads the journal. *sources*, *sinks* and
-    *alerts* are those that are configured. *events* are those that can be subscribed to. *open_page*
-    carries out `web`.
+    *alerts* are those that are configured. *events* are those that can be subscribed to. *more* are further commands.
     """
 
     def __init__(  # noqa: PLR0913  all but three by name
@@ -152,7 +151,7 @@ class Commands:
         sinks: Outgoing | None = None,
         alerts: Watching | None = None,
         events: Events | None = None,
-        open_page: Callable[[Request, Intake], AsyncIterator[object]] | None = None,
+        more: Mapping[str, AnyCommand] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._journal = journal
@@ -185,7 +184,7 @@ class Commands:
             "subscribe": typed(self.events.subscribe, "subscribe"),
             "tail": ForCaller(messages.tail, streams=True),
             "timeline": ForCaller(looking.timeline, streams=True),
-            **({} if open_page is None else {"web": ForCaller(open_page, streams=True)}),
+            **(more or {}),
         }
 
     def ping(self, request: Request, peer: Peer) -> str:

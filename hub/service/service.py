@@ -50,6 +50,7 @@ from hub.control.events import Events
 from hub.control.figures import Figures
 from hub.control.methods import RIGHT_OF, RIGHT_OF_EVENT, Commands
 from hub.control.reading import Readings
+from hub.dispatch import ForCaller
 from hub.endpoint import Endpoint
 from hub.errors import MpsrError
 from hub.journal.journal import Journal
@@ -62,6 +63,7 @@ from hub.service import housekeeping, signals
 from hub.service.config import Config
 from hub.service.garbage import FullCollections
 from hub.service.indexing import Indexing
+from hub.service.inforce import in_force
 from hub.service.parts import Part, run_parts
 from hub.service.reloading import Reloader
 from hub.service.settings import LoadedConfig
@@ -196,7 +198,10 @@ class Service:
             sinks=sinks,
             alerts=Alerts(sinks),
             events=events,
-            open_page=pages.open,
+            more={
+                "web": ForCaller(pages.open, streams=True),
+                "config": lambda request, peer: in_force(reloader.config),
+            },
         )
 
         async def until_stopped() -> None:

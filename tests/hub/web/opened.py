@@ -91,10 +91,8 @@ class Opened:
         figures = Figures(self.endpoint, journal)
         self.shown = Shown(journal, self.readings, stats=figures.stats, is_stopping=lambda: self.is_stopping)
         self.pages = Pages(self.endpoint, self.shown, lambda: self.commands)
-        methods = Commands(
-            self.endpoint, journal, _reload, figures=figures, readings=self.readings, open_page=self.pages.open
-        )
-        self.commands: Mapping[str, AnyCommand] = {**methods.table, **more}
+        methods = Commands(self.endpoint, journal, _reload, figures=figures, readings=self.readings, more=more)
+        self.commands: Mapping[str, AnyCommand] = methods.table
         self.caller = self.intake(peer)
         self.server: PageServer = page_for(self.caller, TOKEN.encode(), self.endpoint, self.shown, self.commands)
         self.client: aiohttp.ClientSession
