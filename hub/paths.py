@@ -102,6 +102,16 @@ def config_file(named: str | None = None, environ: Mapping[str, str] | None = No
     return next((path for path in (own, SYSTEM_CONFIG) if os.path.exists(path)), None)
 
 
+def default_cache() -> str:
+    """Return the folder of what can be made again, in the user's cache folder."""
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.join(_home(), ".cache"), "mpsr")
+
+
+def default_history(command: str) -> str:
+    """Return the file with what was typed at the prompt of *command*, in the user's state folder."""
+    return os.path.join(_state_home(), "mpsr", f"{command}_history")
+
+
 def _state_home() -> str:
     return os.environ.get("XDG_STATE_HOME") or os.path.join(_home(), ".local", "state")
 

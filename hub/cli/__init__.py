@@ -38,6 +38,7 @@ COMMANDS = {
     "sinks": "Show the sinks, how far each is and what failed; or change one.",
     "sources": "Show the ways in, what each has accepted, and what went wrong.",
     "spawn": "Run commands as supervised producers.",
+    "sql": "Query the journal with SQL.",
     "stats": "Show the counters of the running hub.",
     "uninstall": "Stop the service and remove its files.",
     "verify": "Check the journal for damaged, missing and misplaced batches.",

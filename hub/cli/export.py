@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ import click
 from hub.cli.filtering import filter_options, query_of, stored_in
 from hub.cli.options import Named, journal_option, usage_error
 from hub.cli.output import encoded
+from hub.cli.progress import Progress
 from hub.cli.replacing import replacing
 from hub.quantities import counted
 from hub.writeall import write_all
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from hub.message import Message
 
 FORMATS = Named(["ndjson", "csv"], {"json": "ndjson", "jsonl": "ndjson"})
-PROGRESS_S = 0.2
 _MODE = 0o666
 
 
@@ -75,7 +74,7 @@ def export(
     query = query_of(filters)
     show, header = _show(form, None if fields is None else [key.strip() for key in fields.split(",")])
     stored = stored_in(journal, None, query, filters, waits=False)
-    progress = _Progress()
+    progress = Progress()
     with _written(output) as fd:
         write_all(fd, header)
         for lines in stored.shown(after, show):
@@ -118,26 +117,3 @@ def _written(path: str | None) -> Iterator[int]:
         return
     with replacing(path, _MODE) as fd:
         yield fd
-
-
-class _Progress:
-    """One line on a terminal: how many messages have been written."""
-
-    def __init__(self) -> None:
-        self.messages = 0
-        self._is_shown = sys.stderr.isatty() and not sys.stdout.isatty()
-        self._began = time.monotonic()
-        self._due = self._began + PROGRESS_S
-
-    def add(self, messages: int) -> None:
-        """Count *messages*."""
-        self.messages += messages
-        if self._is_shown and (now := time.monotonic()) >= self._due:
-            self._due = now + PROGRESS_S
-            rate = self.messages / (now - self._began)
-            click.echo(f"\r\x1b[K{self.messages:,} messages, {rate:,.0f}/s", nl=False, err=True)
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self._is_shown:
-            click.echo("\r\x1b[K", nl=False, err=True)

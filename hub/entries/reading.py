@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import msgpack
 import msgspec
@@ -41,14 +41,13 @@ def _ext(code: int, data: memoryview | bytes) -> object:
     return msgspec.msgpack.Ext(code, bytes(data))
 
 
-_decode_pairs = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, dict[Any, Any]]], ext_hook=_ext).decode
+Pair = tuple[msgspec.Raw, dict[Any, Any]]
+_decode_pairs = msgspec.msgpack.Decoder(list[Pair], ext_hook=_ext).decode
 _decode_all = msgspec.msgpack.Decoder(list[Any], ext_hook=_ext).decode
 _decode_one = msgspec.msgpack.Decoder(Any, ext_hook=_ext).decode
 
 
-def pairs(
-    entries: bytes | memoryview, count: int, received: int = 0
-) -> Iterable[tuple[msgspec.Raw, dict[Any, Any]]] | None:
+def pairs(entries: bytes | memoryview, count: int, received: int = 0) -> Iterable[Pair] | None:
     """
     Return the time and the record of each message, or None if that is not possible.
 
@@ -65,6 +64,26 @@ def pairs(
     if not may_have_syslog(entries):
         return found
     return (with_fields(packed, record, received) for packed, record in found)  # each when its turn comes
+
+
+def pairs_with(keys: Sequence[str]) -> Callable[[bytes | memoryview, int], Sequence[Pair] | None]:
+    """
+    Return a function like `pairs` that decodes only these *keys* of each record, and passes over the others.
+
+    It does not take lines of syslog apart, and it does not see that a value which it passes over cannot be decoded.
+    """
+    some: Any = TypedDict("some", dict.fromkeys(keys, Any), total=False)  # type: ignore[misc]
+    decode = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, some]], ext_hook=_ext).decode
+
+    def read(entries: bytes | memoryview, count: int) -> Sequence[Pair] | None:
+        if array_length(entries) != count:
+            return None
+        try:
+            return cast(list[Pair], decode(entries))
+        except UNDECODABLE:
+            return None
+
+    return read
 
 
 def times_of(pairs: Sequence[tuple[msgspec.Raw, object]]) -> list[int] | None:

@@ -13,6 +13,9 @@ context                  the messages around those that are found
 counting, timeline       counts by value, and over time; spread: a number over time
 fieldnames               the fields that messages have
 repeats                  repeated lines as one
+columns, arrow           messages as columns, and in Arrow's form
+sqlplan, sqlrows         what a query in SQL needs of the journal, and its rows
+sql, sqlcache            the database; Parquet files of sealed segments
 rendering                pretty, json, text; the colours of levels
 packed                   messages on their way to another process that shows them
 """

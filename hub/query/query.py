@@ -166,6 +166,10 @@ class Query:
         """Return whether messages of *batch* can be wanted, as far as *grep*, *where* and *level* do not decide it."""
         return self._is_from(batch) and self.wants_tag(batch.tag)
 
+    def reads(self, batch: Batch) -> bool:
+        """Return whether messages of *batch* can be wanted, its unreadable entries included."""
+        return self._is_from(batch) and (self._wants_unreadable or self.wants_tag(batch.tag))
+
     def found_in(self, found: Batch | Gap) -> Iterable[Message]:
         """Return the wanted messages of one batch, whatever *until* is."""
         return self._wanted_gap(found) if isinstance(found, Gap) else self._wanted(found)

@@ -19,7 +19,7 @@ import functools
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -37,7 +37,7 @@ _NESTING_MAX = RECORD_NESTING_MAX + 1  # a record inside an object of ours; a de
 _SHORT_JSON = 2 * _NESTING_MAX  # no line of that length is nested too deeply
 _BEFORE_RECORD = ',"record":'
 _WRITTEN_NESTING_MAX = 100  # on the stack of Python 3.11, str() may not follow more
-_TEXT_KEYS = ("message", "event", "msg", "log")
+TEXT_KEYS = ("message", "event", "msg", "log")
 _BLOCK_KEYS = ("traceback", "exc_text", "exception", "stack_info", "stack", "stacktrace")
 _DEFAULTS = {"thread": "MainThread", "process": "MainProcess"}  # default values of Python's logging, not shown
 _INDENT = "    "  # no line of a text can pass for one of ours
@@ -146,6 +146,17 @@ def record_json(record: dict[Any, Any]) -> str:
     return _escape_json(_json(record))
 
 
+def records_json(records: Sequence[dict[Any, Any]]) -> list[str]:
+    """Return what `record_json` returns for each, in a third of the time: one call encodes all of them."""
+    try:
+        shown = _encode_lines(records)
+    except (TypeError, ValueError, RecursionError):
+        shown = b""
+    if not shown or _may_be_deep(shown) or not is_harmless(shown):
+        return [*map(record_json, records)]
+    return shown.decode().split("\n")[:-1]  # a line feed in a text is escaped
+
+
 def texts_of(found: Found) -> Iterator[str]:
     """Yield what `render_text` returns for each of the messages."""
     return map(_text_or_json, found.records)
@@ -199,31 +210,31 @@ _rfc3339 = functools.lru_cache(maxsize=64)(rfc3339)  # for `received`, which all
 
 @functools.lru_cache(maxsize=64)  # neighbouring messages usually share it
 def _utc(seconds: int) -> str:
-    moment = time.gmtime(_clamped(seconds))
+    moment = time.gmtime(clamped(seconds))
     return f"{moment.tm_year:04d}" + time.strftime("-%m-%dT%H:%M:%S", moment)
 
 
 @functools.lru_cache(maxsize=64)
 def _local(seconds: int, now: int) -> str:
     """Return the local time, with the date if it is not that of *now*."""
-    return _shown(time.localtime(_clamped(seconds)), time.localtime(now))
+    return _shown(time.localtime(clamped(seconds)), time.localtime(now))
 
 
 @functools.lru_cache(maxsize=64)
 def _of_utc(seconds: int, now: int) -> str:
-    return _shown(time.gmtime(_clamped(seconds)), time.gmtime(now))
+    return _shown(time.gmtime(clamped(seconds)), time.gmtime(now))
 
 
 @functools.lru_cache(maxsize=64)
 def _dated(seconds: int, now: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(_clamped(seconds)))
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(clamped(seconds)))
 
 
 def _shown(moment: time.struct_time, now: time.struct_time) -> str:
     return time.strftime("%H:%M:%S" if moment[:3] == now[:3] else "%Y-%m-%d %H:%M:%S", moment)
 
 
-def _clamped(seconds: int) -> int:
+def clamped(seconds: int) -> int:
     """Return *seconds* within the calendar's range, because a producer may send any time."""
     return min(max(seconds, _SECONDS_MIN), _SECONDS_MAX)
 
@@ -314,7 +325,7 @@ def _where(record: dict[Any, Any]) -> str:
 
 def _text_of(record: dict[Any, Any]) -> tuple[str, str | None]:
     """Return the key and the text of the message in *record*; None if it has none."""
-    for key in _TEXT_KEYS:
+    for key in TEXT_KEYS:
         if isinstance(text := record.get(key), str):
             return key, text
     return "", None
