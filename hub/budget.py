@@ -8,9 +8,12 @@ free: the first that takes all it can gets half of the budget, the second a quar
 Always true:
 - a user over its share neither reads nor decodes, and its replies are dropped. Three exceptions keep it from standing
   still. Each of its connections may hold `FREE_BYTES`, one piece of a read more, and one of replies. While none of its
-  bytes are decoded and not yet stored, one of its connections decodes what it has read. And one connection in the whole
-  hub at a time (the *favoured* one) may go on until its frame is whole and stored. Users take turns at this: of those
-  that wait, it is one that was never favoured, or longest ago;
+  bytes are decoded and not yet stored, or the inbox holds less than one commit, its connections decode what they have
+  read, one after the other. And one connection in the whole hub at a time (the *favoured* one) may go on until its
+  frame is whole and stored. Users take turns at this: of those that wait, it is one that was never favoured, or longest
+  ago;
+- a connection whose last read was not small waits for room for a large one, as long as its user has something in the
+  inbox: a thousand connections that read a few KB each take twice the processor time of large reads in turn;
 - requests that run have a budget of their own, so that a user whose messages fill its share can still ask;
 - so the hub holds at most the budget, one frame more, one opened payload for each thread (hub.opener), and
   `FREE_BYTES` and two times `PIECE_BYTES` for each connection; the last part alone is 240 MB for 10,000 connections.
@@ -50,6 +53,8 @@ PIECE_BYTES = 4 << 10
 The smallest read, and what replies may take in any case: so that near the limit no connection is read byte by byte.
 """
 STALL_S = 10.0
+COMMITS = 16
+"""A sixteenth of the budget is a commit. With less in the inbox, the journal would soon have nothing to do."""
 ITEM_BYTES = 512
 """Bytes counted for a batch or a loss in addition to its own, so that a million tiny ones are not free."""
 LOOK_S = 1.0
@@ -74,6 +79,7 @@ class Budget:
     ) -> None:
         self._bytes_max = bytes_max
         self._share_bytes_max = share_bytes_max
+        self._commit_bytes = bytes_max // COMMITS
         self._stall_s = stall_s
         self._clock = clock
         self.loose_bytes: int = 0
@@ -91,6 +97,7 @@ class Budget:
         self._sated: set[Holding] = set()  # connections that wait until less of their own is in the inbox
         self._released_at = 0.0
         self._is_waking = False
+        self._has_released = False  # something has left the inbox since the last time that connections were woken
         self._looking: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -151,6 +158,7 @@ class Budget:
     def release(self, sizes: Mapping[Holding, int]) -> None:
         """Subtract what has left the inbox: bytes of each holding."""
         self._released_at = self._clock()
+        self._has_released = True
         for holding, size in sizes.items():
             self._count_queued(holding, -size)
             holding.wake()
@@ -196,7 +204,7 @@ class Budget:
     def close(self) -> None:
         """End all waits."""
         self._is_closed = True
-        lanes = [lane for account in self._waiting for lane in (account.readers, account.decoders)]
+        lanes = [lane for account in self._waiting for lane in (account.readers, account.decoders, account.busy)]
         for holding in itertools.chain(self._sated, *lanes):
             holding.wake()
         if self._looking is not None:
@@ -214,8 +222,14 @@ class Budget:
         least = max(free, PIECE_BYTES) if free > 0 else 0
         return max(least, room if room >= PIECE_BYTES else 0)
 
+    def may_read(self, holding: Holding) -> bool:
+        """Return whether `room_to_read` need not be waited for."""
+        return self.readable_bytes(holding) > 0 and self._is_worthwhile(holding)
+
     async def room_to_read(self, holding: Holding) -> None:
         """Return when *holding* may read on, or has ended."""
+        if not self._is_worthwhile(holding):
+            await self._wait(holding, holding.account.busy, self._is_worthwhile)
         if not holding.has_ended and not self.readable_bytes(holding):
             await self._wait(holding, holding.account.readers, self._may_read_on)
 
@@ -245,12 +259,25 @@ class Budget:
         if lane or not self._has_room_for_batches(holding):
             await self._wait(holding, lane, self._has_room_for_batches)
 
+    def _is_worthwhile(self, holding: Holding) -> bool:
+        """
+        Return whether a read is worth its cost now: there is room for a large one, or not more of it in a moment, or
+        the client sends little, or is in the middle of a frame.
+        """
+        account = holding.account
+        may_wait = holding.is_busy and account.queued_bytes and holding.loose_bytes < FREE_BYTES
+        return not may_wait or self.room(account) >= READ_BYTES or holding.has_ended
+
     def _may_read_on(self, holding: Holding) -> bool:
         return holding.has_ended or self.may_open(holding)
 
     def _has_room_for_batches(self, holding: Holding) -> bool:
         account = holding.account
-        return not (account.queued_bytes or account.decoded_bytes) or self.room(account) > 0
+        return not (account.queued_bytes or account.decoded_bytes) or self._room_for_batches(account) > 0
+
+    def _room_for_batches(self, account: Account) -> int:
+        """Return how many bytes a user may decode: what it has read is held already."""
+        return max(self.room(account), self._commit_bytes - self.queued_bytes - account.decoded_bytes)
 
     def _is_favoured(self, holding: Holding) -> bool:
         return holding is self._favoured and not self._is_whole
@@ -299,15 +326,26 @@ class Budget:
     def _wake(self) -> None:
         self._is_waking = False
         for account in list(self._waiting):
-            if not account.readers and not account.decoders:
+            if not account.readers and not account.decoders and not account.busy:
                 del self._waiting[account]
                 continue
             room = self.room(account)
             if room >= PIECE_BYTES:
                 _wake_first(account.readers, room)
+            if account.busy:
+                self._wake_busy(account, room)
             if account.decoders and self._has_room_for_batches(account.decoders[0]):
-                _wake_first(account.decoders, room)
+                _wake_first(account.decoders, self._room_for_batches(account))
+        self._has_released = False
         self._favour_next()
+
+    def _wake_busy(self, account: Account, room: int) -> None:
+        """Wake those that find room for a large read; without it, one after each commit, or if none will follow."""
+        if room < READ_BYTES:
+            if account.queued_bytes and not self._has_released:
+                return
+            account.busy[0].is_busy = False
+        _wake_first(account.busy, room)
 
     def _favour_next(self) -> None:
         """

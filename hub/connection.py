@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from hub.acknowledgements import ACKS_MAX, Acknowledgements, Send
-from hub.budget import PIECE_BYTES, READ_BYTES
+from hub.budget import FREE_BYTES, PIECE_BYTES, READ_BYTES
 from hub.dispatch import AnyCommand, Dispatch
 from hub.errors import HubClosed
 from hub.holding import Holding
@@ -174,6 +174,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         data = self._buffer[:nbytes].tobytes()
+        self._holding.is_busy = self._holding.loose_bytes + nbytes >= FREE_BYTES
         if self._tls is not None:
             if self._turn.is_free:
                 data = self._decrypt(data, self._tls)
@@ -197,6 +198,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._wake(error)
                 return
             if not self._items and not self._decoder.held_bytes and not self._holding.loose_bytes:
+                if not self._budget.may_read(self._holding):
+                    self._pause()
+                    self._wake()
                 return
             self._budget.arrived(self._holding, nbytes)
             self._count_step()
@@ -205,7 +209,7 @@ class Connection(asyncio.BufferedProtocol):
             self._arrived.add(data)
             self._budget.arrived(self._holding, nbytes)
         is_enough = self._arrived.held_bytes >= PAUSE_BYTES or self._turn.is_spent
-        if is_enough or not self._budget.readable_bytes(self._holding):
+        if is_enough or not self._budget.may_read(self._holding):
             self._pause()
         self._wake()
 
@@ -346,7 +350,7 @@ class Connection(asyncio.BufferedProtocol):
         while not self._has_work:
             if self._end is not None:
                 return False
-            if self._is_paused and not self._budget.readable_bytes(self._holding):
+            if self._is_paused and not self._budget.may_read(self._holding):
                 await self._budget.room_to_read(self._holding)
             elif self._ending is not None:
                 self._read_last()

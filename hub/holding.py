@@ -18,7 +18,7 @@ class Account:
     """The bytes that one user holds, and its connections that wait for memory."""
 
     __slots__ = (
-        "decoded_bytes", "decoders", "favoured_at", "held_bytes", "queue", "queued_bytes", "readers",
+        "busy", "decoded_bytes", "decoders", "favoured_at", "held_bytes", "queue", "queued_bytes", "readers",
         "running_bytes",
     )  # fmt: skip
 
@@ -39,14 +39,16 @@ class Account:
         """Connections that wait for room to read on in the middle of a frame, or to open a payload."""
         self.decoders: deque[Holding] = deque()
         """Connections that wait for room in the inbox for what they have read."""
+        self.busy: deque[Holding] = deque()
+        """Connections that could read a little, and wait for room for a large read."""
 
 
 class Holding:
     """The bytes that one connection, or another source, holds. One task at a time waits with it."""
 
     __slots__ = (
-        "account", "break_off", "decoded_bytes", "has_ended", "is_held_up", "loose_bytes", "moved_at", "moved_bytes",
-        "queued_bytes", "reply_bytes", "woken",
+        "account", "break_off", "decoded_bytes", "has_ended", "is_busy", "is_held_up", "loose_bytes", "moved_at",
+        "moved_bytes", "queued_bytes", "reply_bytes", "woken",
     )  # fmt: skip
 
     def __init__(self, account: Account, break_off: Callable[[], None] | None = None) -> None:
@@ -65,6 +67,8 @@ class Holding:
         """When it had last sent as much as one read takes, in the middle of a frame."""
         self.moved_bytes: int = 0
         """Bytes that it has sent since."""
+        self.is_busy: bool = False
+        """Whether its last read was not small, so that its client has probably sent more."""
         self.is_held_up: bool = False
         """Whether the hub has paused reading it."""
         self.has_ended: bool = False

@@ -33,7 +33,10 @@ _UNNOTICED_S = TURN_S / 2
 Used time below this is not renewed: renewing in each round would cost a tenth of the throughput of small messages.
 """
 WOKEN_MAX = 64
-"""How many waiting connections check in each round whether it is their turn: enough cheap steps to fill the round."""
+"""
+Maximum waiting connections that check in a round whether it is their turn: enough cheap steps to fill the round. They
+are one more than twice those that went on in the round before: a check costs as much as a small step.
+"""
 
 
 class Round:
@@ -65,20 +68,39 @@ class Round:
             asyncio.get_running_loop().call_soon(self._renew)
 
 
+class _Waiter:
+    """A step that waits until it may check whether it is its turn."""
+
+    __slots__ = ("_woken",)
+
+    def __init__(self) -> None:
+        self._woken: asyncio.Future[None] | None = None
+
+    async def woken(self) -> None:
+        """Return at the next `wake`."""
+        self._woken = asyncio.get_running_loop().create_future()
+        await self._woken
+
+    def wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+
 class Turn:
     """One user's time on the loop; a context manager around each step. *shared* is the loop's, for all users."""
 
-    __slots__ = ("_began", "_had_to_wait", "_is_active", "_shared", "_used_s", "_waiting", "clock")
+    __slots__ = ("_began", "_begun", "_had_to_wait", "_is_active", "_shared", "_used_s", "_waiting", "clock")
 
     def __init__(self, shared: Round | None = None, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._shared = shared or Round()
         self.clock: Callable[[], float] = clock
         """Returns seconds. Where a `with` would cost too much, the time between two readings is passed to `spend`."""
         self._began = 0.0
+        self._begun = 0  # steps of those that waited, since the last renewal
         self._used_s = 0.0
         self._is_active = False
         self._had_to_wait = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[_Waiter] = deque()
 
     @property
     def is_free(self) -> bool:
@@ -103,14 +125,15 @@ class Turn:
         """Return when the next step may be done: at once, unless the user's time is used up or others wait for it."""
         if self.is_free:
             return
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = _Waiter()
         self._shared.waiting += not self._waiting
         self._waiting.append(waiter)
         self._had_to_wait = True
         try:
-            await waiter
-            while not self._may_begin(waiter):  # noqa: ASYNC110  it is renewed in each round
-                await asyncio.sleep(0)
+            await waiter.woken()
+            while not self._may_begin(waiter):
+                await waiter.woken()
+            self._begun += 1
         finally:
             self._waiting.remove(waiter)
             self._shared.waiting -= not self._waiting
@@ -121,15 +144,15 @@ class Turn:
         do.
         """
         self._used_s = max(self._used_s - seconds, 0.0)
-        for waiter, _ in zip(self._waiting, range(WOKEN_MAX), strict=False):
-            if not waiter.done():
-                waiter.set_result(None)
+        woken, self._begun = min(2 * self._begun + 1, WOKEN_MAX), 0
+        for waiter, _ in zip(self._waiting, range(woken), strict=False):
+            waiter.wake()
         if self._used_s or self._waiting:
             return False
         self._is_active = self._had_to_wait = False
         return True
 
-    def _may_begin(self, waiter: asyncio.Future[None]) -> bool:
+    def _may_begin(self, waiter: _Waiter) -> bool:
         return self._used_s < TURN_S and self._waiting[0] is waiter and self._shared.used_s < TURN_S
 
     def __enter__(self) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.budget import (
+    COMMITS,
     FREE_BYTES,
     PIECE_BYTES,
     READ_BYTES,
@@ -204,7 +205,7 @@ def test_nobody_waits_behind_another_user() -> None:
         hogs = [Source(budget) for _ in range(2)]
         full = Source(budget, hogs[0].account)
         full.read(budget.room(full.account) + 1)
-        budget.enqueue(full, 100)
+        budget.enqueue(full, LIMIT // COMMITS)
         waiting = asyncio.create_task(budget.room_to_decode(hogs[0]))
         await turns()
         for _ in range(3):
@@ -217,14 +218,103 @@ def test_nobody_waits_behind_another_user() -> None:
     run(main())
 
 
+def test_a_user_beyond_its_share_decodes_while_the_inbox_holds_less_than_a_commit() -> None:
+    """What a thousand connections have read must not keep the journal waiting for one of them at a time."""
+
+    async def main() -> None:
+        budget = Budget(bytes_max=LIMIT)
+        hog = Source(budget)
+        hog.read(LIMIT)
+        size = LIMIT // COMMITS // 4
+        sources = [Source(budget, hog.account) for _ in range(6)]
+
+        async def decode(source: Source) -> None:
+            await budget.room_to_decode(source)
+            budget.enqueue(source, size)
+
+        tasks = [asyncio.create_task(decode(source)) for source in sources]
+        await turns()
+        assert [task.done() for task in tasks] == [True] * 4 + [False] * 2
+        budget.release({sources[0]: size})
+        await turns()
+        assert [task.done() for task in tasks] == [True] * 5 + [False]
+        budget.release(dict.fromkeys(sources[1:5], size))
+        await tasks[5]
+
+    run(main())
+
+
+def busy_sources(budget: Budget, count: int) -> list[Source]:
+    """Return one that fills the share of its user, with a batch in the inbox, and *count* whose last read was large."""
+    account = Account()
+    full = Source(budget, account)
+    full.read(budget.room(account) - 1000)
+    budget.enqueue(full, 1000)
+    sources = [Source(budget, account) for _ in range(count)]
+    for source in sources:
+        source.is_busy = True
+    return [full, *sources]
+
+
+def test_a_busy_connection_waits_for_room_for_a_large_read() -> None:
+    """As many go on as find room, in order; one whose client sends little does not wait."""
+
+    async def main() -> None:
+        budget = Budget(bytes_max=LIMIT)
+        full, *sources = busy_sources(budget, 4)
+        assert not any(map(budget.may_read, sources))
+        tasks = [source.reading() for source in sources]
+        await turns()
+        assert not any(task.done() for task in tasks)
+        modest = Source(budget, full.account)
+        assert budget.may_read(modest)
+        await modest.reading()
+        budget.keep(full, full.loose_bytes - 2 * READ_BYTES)
+        await turns(2)
+        assert [task.done() for task in tasks[:2]] == [True, True]
+        for source in sources[:2]:
+            source.read(READ_BYTES)
+        await turns()
+        assert not any(task.done() for task in tasks[2:])
+        budget.close()
+        await asyncio.gather(*tasks)
+
+    run(main())
+
+
+def test_a_busy_connection_goes_on_where_no_room_will_come() -> None:
+    """With each commit one goes on, however little it can read; with nothing in the inbox, all do, as at their end."""
+
+    async def main() -> None:
+        budget = Budget(bytes_max=LIMIT)
+        full, *sources = busy_sources(budget, 4)
+        tasks = [source.reading() for source in sources]
+        await turns()
+        budget.enqueue(full, 1)
+        budget.release({full: 1})
+        await turns()
+        assert [task.done() for task in tasks] == [True, False, False, False]
+        sources[3].end()
+        await tasks[3]
+        budget.release({full: 1000})
+        await asyncio.gather(*tasks)
+        assert budget.readable_bytes(sources[1]) < READ_BYTES
+
+    run(main())
+
+
 def test_a_user_beyond_its_share_decodes_one_read_at_a_time() -> None:
-    """With nothing of its in the inbox one of its connections goes on, in order of asking; the others follow."""
+    """
+    While the inbox holds a commit, and nothing of its, one of its connections goes on, in order of asking; the others
+    follow.
+    """
 
     async def main() -> None:
         budget = Budget(bytes_max=LIMIT)
         account = Account()
         hog = Source(budget, account)
         hog.read(LIMIT)
+        budget.enqueue(Source(budget), LIMIT // COMMITS)
         sources = [Source(budget, account) for _ in range(4)]
         went: list[int] = []
 
@@ -250,6 +340,7 @@ def test_what_was_decoded_and_is_not_stored_holds_up_the_next() -> None:
         budget = Budget(bytes_max=LIMIT)
         account = Account()
         Source(budget, account).read(LIMIT)
+        budget.enqueue(Source(budget), LIMIT // COMMITS)
         first, second = Source(budget, account), Source(budget, account)
         await budget.room_to_decode(first)
         budget.decoded(first, 1)
@@ -309,7 +400,7 @@ def test_a_closed_budget_lets_nobody_wait() -> None:
         sources = [Source(budget, account) for _ in range(5)]
         for source in sources:
             source.read(LIMIT)
-        budget.enqueue(sources[3], 1000)
+        budget.enqueue(sources[3], LIMIT // COMMITS)
         tasks = [
             asyncio.create_task(wait(source))
             for wait, source in zip(

@@ -67,6 +67,27 @@ def test_connections_of_one_user_share_a_turn(run: Run, step_s: float, in_a_roun
 
 
 @both_loops
+def test_few_look_whether_it_is_their_turn(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look costs as much as a small step: where one step fits into a round, a step takes three looks at most."""
+    looks = [0]
+    may_begin = Turn._may_begin
+
+    def counted(self: Turn, waiter: object) -> bool:
+        looks[0] += 1
+        return may_begin(self, waiter)  # type: ignore[arg-type]  # its kind is the module's own
+
+    monkeypatch.setattr(Turn, "_may_begin", counted)
+
+    async def main() -> None:
+        clock = Clock()
+        turn = Turn(clock=clock)
+        await asyncio.gather(*(work(turn, clock, TURN_S) for _ in range(200)))
+
+    run(main())
+    assert looks[0] <= 3 * 200
+
+
+@both_loops
 def test_a_long_step_is_paid_for_with_the_rounds_after_it(run: Run) -> None:
     """A step of ten turns is followed by about ten rounds without this user."""
 
