@@ -45,14 +45,16 @@ def kill_children(program: str = "journalctl") -> None:
     """Kill each journalctl of this process, or *program* in its place."""
     for pid, name in children():
         if name == program:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself, and was waited for
+                os.kill(pid, signal.SIGKILL)
 
 
 def children() -> list[tuple[int, str]]:
     """Return the processes that this one has started, and their names."""
     found: list[tuple[int, str]] = []
     for path in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError):  # of a thread that has ended
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # of a thread that has ended
             for pid in path.read_text().split():
-                found.append((int(pid), Path(f"/proc/{pid}/comm").read_text().strip()))
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # of a child that has ended
+                    found.append((int(pid), Path(f"/proc/{pid}/comm").read_text().strip()))
     return found
