@@ -23,6 +23,7 @@ export class Completion {
     this.fieldNames = fieldNames;
     this.choices = [];
     this.active = -1;
+    this.counted = new Map(); // the rows of `counts`, by what they count
     this.work = new AbortController();
     input.addEventListener("input", () => this.#look());
     input.addEventListener("blur", () => setTimeout(() => this.close(), 150));
@@ -60,7 +61,8 @@ export class Completion {
     return found ?? { start: at, end: at, kind: "text", value: "", isNegated: false };
   }
 
-  #known({ kind, key, value, isNegated, start, end }) {
+  #known(token) {
+    const { kind, key, value, isNegated, start, end } = token;
     const sign = isNegated ? "-" : "";
     const typed = this.input.value.slice(start, end);
     if (kind === "text" && !typed.includes('"')) {
@@ -76,18 +78,24 @@ export class Completion {
     if (key === "since" || key === "until") {
       return TIMES.filter((each) => each.startsWith(value)).map((each) => ({ text: `${key}:${each}`, hint: /\d/.test(each) ? "ago" : "" }));
     }
-    return [];
+    return this.#valuesOf(token, this.counted.get(counterOf(token)) ?? []);
   }
 
-  async #fetch({ kind, key, operator, value, isNegated }, signal) {
+  #valuesOf({ key, operator, value, isNegated }, rows) {
+    const sign = isNegated ? "-" : "";
+    const matching = rows.filter(([[text]]) => text !== null && text !== value && text.toLowerCase().includes(value.toLowerCase()));
+    return matching.slice(0, SHOWN).map(([[text], count]) => ({ text: `${sign}${key}${operator}${quoted(text)}`, hint: brief(count) }));
+  }
+
+  async #fetch(token, signal) {
+    const { key, value } = token;
     if (["level", "since", "until"].includes(key)) return;
-    const by = kind === "key" ? key : `record.${key}`;
+    const by = counterOf(token);
     const narrowed = key === "tag" && /^[\w.-]+$/.test(value) ? { tag: `${value}*` } : {};
     try {
       await this.rpc.stream("counts", { by: [by], limit: 100, ...narrowed }, ({ rows }) => {
-        const sign = isNegated ? "-" : "";
-        const matching = rows.filter(([[text]]) => text !== null && text !== value && text.toLowerCase().includes(value.toLowerCase()));
-        this.#offer(matching.slice(0, SHOWN).map(([[text], count]) => ({ text: `${sign}${key}${operator}${quoted(text)}`, hint: brief(count) })));
+        this.counted.set(by, rows);
+        this.#offer(this.#valuesOf(token, rows));
       }, { signal });
     } catch (error) {
       if (!isAbort(error)) this.#offer([]);
@@ -144,3 +152,6 @@ export class Completion {
     this.box.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
   }
 }
+
+/** Return what `counts` counts by for the values of a token. */
+const counterOf = ({ kind, key }) => (kind === "key" ? key : `record.${key}`);

@@ -5,17 +5,20 @@
  * `MEMORY_MAX` bytes, and a longer one is an Error that says so.
  */
 
+import { levelOf } from "./levels.js";
+import { textOf } from "./text.js";
 import { parts } from "./time.js";
 
 const MEMORY_MAX = 512 << 20;
 
-/** Return the parameters of `GET /messages` for these filters. */
-export function addressOf(filters, format) {
+const COLUMNS = ["sequence", "time", "received", "tag", "pid", "uid", "comm", "unit", "host", "level", "message", "record"];
+
+/** Return the address of the messages that `filters` select, as JSON lines. */
+export function addressOf(filters) {
   const given = new URLSearchParams();
   for (const [name, value] of Object.entries(filters)) {
     for (const each of Array.isArray(value) ? value : [value]) given.append(name, each);
   }
-  if (format !== "ndjson") given.append("format", format);
   return `messages?${given}`;
 }
 
@@ -23,7 +26,7 @@ export function addressOf(filters, format) {
 export async function download({ filters, format, token, signal, onProgress }) {
   const name = `messages-${parts(Date.now(), true).day}.${format}`;
   const file = await chosenFile(name);
-  const response = await fetch(addressOf(filters, format), { headers: { Authorization: `Bearer ${token}` }, signal, credentials: "omit" });
+  const response = await fetch(addressOf(filters), { headers: { Authorization: `Bearer ${token}` }, signal, credentials: "omit" });
   if (!response.ok) throw new Error((await response.text()).trim().slice(0, 300) || `the hub answered ${response.status}`);
   let size = 0;
   const counted = new TransformStream({
@@ -34,7 +37,8 @@ export async function download({ filters, format, token, signal, onProgress }) {
       controller.enqueue(chunk);
     },
   });
-  const body = response.body.pipeThrough(counted);
+  const lines = response.body.pipeThrough(counted);
+  const body = format === "csv" ? lines.pipeThrough(new TextDecoderStream()).pipeThrough(asCsv()).pipeThrough(new TextEncoderStream()) : lines;
   if (file) await body.pipeTo(await file.createWritable(), { signal });
   else offer(await new Response(body).blob(), name);
   return size;
@@ -51,4 +55,29 @@ function offer(blob, name) {
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+/** Return a stream that takes pieces of JSON lines, and gives the rows of a table with the columns of `mpsr export`. */
+export function asCsv() {
+  let rest = "";
+  const rows = (text, controller) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop();
+    const shown = lines.filter(Boolean).map((line) => `${cellsOf(JSON.parse(line)).join(",")}\r\n`);
+    if (shown.length) controller.enqueue(shown.join(""));
+  };
+  return new TransformStream({
+    start: (controller) => controller.enqueue(`${COLUMNS.join(",")}\r\n`),
+    transform: rows,
+    flush: (controller) => rows("\n", controller),
+  });
+}
+
+function cellsOf(message) {
+  const { record } = message;
+  const known = { ...message, level: levelOf(record)[0], message: textOf(record)[1], record: JSON.stringify(record) };
+  return COLUMNS.map((name) => {
+    const text = String(known[name] ?? "");
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  });
 }

@@ -35,14 +35,14 @@ export class Facets extends EventTarget {
     this.open = new Set(known.open);
   }
 
-  /** Count again, for these filters, which `query` stands for. */
-  show(filters, query) {
+  /** Count for these filters, which `query` stands for; return when all is counted. */
+  async show(filters, query) {
     this.filters = filters;
     this.query = query;
     this.work.abort();
     this.work = new AbortController();
-    this.#count([...this.open], this.work.signal);
     this.draw();
+    await this.#count([...this.open], this.work.signal);
   }
 
   async #count(names, signal) {

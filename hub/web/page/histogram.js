@@ -47,7 +47,8 @@ export class Histogram extends EventTarget {
     const { signal } = this.work;
     this.caption.classList.add("busy");
     try {
-      await this.rpc.stream("timeline", { ...filters, bars: BARS }, (value) => this.#take(value), { signal });
+      const zone = this.isUtc ? 0 : -60 * new Date().getTimezoneOffset();
+      await this.rpc.stream("timeline", { ...filters, bars: BARS, zone_s: zone }, (value) => this.#take(value), { signal });
       this.caption.classList.remove("busy");
     } catch (error) {
       if (isAbort(error)) return;

@@ -7,7 +7,7 @@
  * Always true: at most a screen and a half of rows is in the document; a place that somebody reads does not move when
  * rows are added before or after it; an answer for an earlier query is ignored.
  *
- * Not here: rows in memory (rows.js), their look (row.js), new messages (live.js).
+ * Not here: rows in memory (rows.js), their look (row.js), the track (track.js), new messages (live.js).
  */
 
 import { html, render } from "./vendor/lit-html.js";
@@ -16,6 +16,7 @@ import { rowOf } from "./row.js";
 import { asRows, Rows } from "./rows.js";
 import { isAbort } from "./rpc.js";
 import * as time from "./time.js";
+import { Track } from "./track.js";
 
 const PAGE = 200;
 const FIRST_SCREEN = 60;
@@ -23,13 +24,13 @@ const OVERSCAN = 10;
 
 export class List extends EventTarget {
   /**
-   * `box` scrolls, `track` is its scroll bar. Sends the events `select`, `moved` (somebody has scrolled), `loaded` and
+   * `box` scrolls, `track` is its scroll bar. Sends the events `select`, `moved` (`isUp`: somebody has scrolled up), `loaded` and
    * `failed`.
    */
   constructor(box, track, rpc) {
     super();
     this.box = box;
-    this.track = track;
+    this.track = new Track(track, (share) => this.#jump(share));
     this.rpc = rpc;
     this.rows = new Rows();
     this.filters = {};
@@ -39,13 +40,13 @@ export class List extends EventTarget {
     this.hits = null;
     this.isFollowing = false;
     this.isLoading = false;
+    this.top = 0;
     this.work = new AbortController();
     this.isDrawing = false;
     this.canvas = box.querySelector(".canvas");
     box.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     box.addEventListener("click", (event) => this.#clicked(event));
     new ResizeObserver(() => this.#resized()).observe(box);
-    this.#followTrack();
   }
 
   get rowHeight() {
@@ -66,10 +67,11 @@ export class List extends EventTarget {
       this.isLoading = false;
       this.dispatchEvent(new Event("loaded"));
       this.draw();
-      await this.#measure(signal);
     } catch (error) {
       if (!isAbort(error)) this.#fail(error);
+      return;
     }
+    this.#measure(signal).catch((error) => isAbort(error) || this.#fail(error));
   }
 
   async #showNewest(signal) {
@@ -79,7 +81,7 @@ export class List extends EventTarget {
     this.rows.isStart = isStart;
     this.rows.isEnd = true;
     this.#layOut();
-    this.box.scrollTop = this.box.scrollHeight;
+    this.#scrollTo(this.box.scrollHeight);
   }
 
   async #showAround(at, signal) {
@@ -92,7 +94,7 @@ export class List extends EventTarget {
     this.rows.isEnd = after.isEnd;
     this.#layOut();
     const index = Math.min(this.rows.indexOf(at), this.rows.length - 1);
-    this.box.scrollTop = index * this.rowHeight - this.box.clientHeight * 0.4;
+    this.#scrollTo(index * this.rowHeight - this.box.clientHeight * 0.4);
   }
 
   /** Learn which sequences the journal holds, for the track. */
@@ -104,7 +106,7 @@ export class List extends EventTarget {
       this.rpc.call("query", { ...bounds, limit: 1 }, { signal }),
     ]);
     this.range = { first: oldest.messages[0]?.sequence ?? 1, last: newest.messages[0]?.sequence ?? 1 };
-    this.#drawTrack();
+    this.track.draw(this);
   }
 
   /** Add rows at the end, which has been reached. Rows are dropped at the beginning; the place stays. */
@@ -114,8 +116,8 @@ export class List extends EventTarget {
     this.rows.isEnd = true;
     this.range.last = Math.max(this.range.last, this.rows.last ?? 0);
     this.#layOut();
-    if (isAtEnd) this.box.scrollTop = this.box.scrollHeight;
-    else if (dropped) this.box.scrollTop -= dropped * this.rowHeight;
+    if (isAtEnd) this.#scrollTo(this.box.scrollHeight);
+    else if (dropped) this.#scrollTo(this.box.scrollTop - dropped * this.rowHeight);
     this.draw();
   }
 
@@ -127,14 +129,14 @@ export class List extends EventTarget {
 
   /** The newest messages: fetch them if they are not in memory. */
   async toEnd() {
-    if (this.rows.isEnd) this.box.scrollTop = this.box.scrollHeight;
+    if (this.rows.isEnd) this.#scrollTo(this.box.scrollHeight);
     else await this.show(this.filters, { hits: this.hits });
   }
 
   /** The oldest ones. */
   async toStart() {
     if (!this.rows.isStart) await this.show(this.filters, { at: this.range.first, hits: this.hits });
-    this.box.scrollTop = 0;
+    this.#scrollTo(0);
   }
 
   get isAtEnd() {
@@ -177,8 +179,8 @@ export class List extends EventTarget {
 
   #reveal(index) {
     const [top, height] = [index * this.rowHeight, this.rowHeight];
-    if (top < this.box.scrollTop) this.box.scrollTop = top - height;
-    else if (top + height > this.box.scrollTop + this.box.clientHeight) this.box.scrollTop = top + 2 * height - this.box.clientHeight;
+    if (top < this.box.scrollTop) this.#scrollTo(top - height);
+    else if (top + height > this.box.scrollTop + this.box.clientHeight) this.#scrollTo(top + 2 * height - this.box.clientHeight);
   }
 
   #clicked(event) {
@@ -189,9 +191,16 @@ export class List extends EventTarget {
     else if (found) this.select(found.sequence);
   }
 
+  #scrollTo(top) {
+    this.box.scrollTop = top;
+    this.top = this.box.scrollTop;
+  }
+
   #scrolled() {
     this.draw();
-    this.dispatchEvent(new Event("moved"));
+    const isUp = this.box.scrollTop < this.top - 1;
+    this.top = this.box.scrollTop;
+    this.dispatchEvent(new CustomEvent("moved", { detail: { isUp } }));
     if (this.isLoading || !this.rows.length) return;
     const near = this.box.clientHeight * 2;
     if (this.box.scrollTop < near && !this.rows.isStart) this.#extend("older");
@@ -217,7 +226,7 @@ export class List extends EventTarget {
     this.rows.prepend(asRows(messages));
     this.rows.isStart = isStart;
     this.#layOut();
-    this.box.scrollTop = top + messages.length * this.rowHeight;
+    this.#scrollTo(top + messages.length * this.rowHeight);
   }
 
   async #newer(signal) {
@@ -226,7 +235,15 @@ export class List extends EventTarget {
     const dropped = this.rows.append(asRows(messages));
     this.rows.isEnd = isEnd;
     this.#layOut();
-    this.box.scrollTop = top - dropped * this.rowHeight;
+    this.#scrollTo(top - dropped * this.rowHeight);
+  }
+
+  /** Go to a place of the track: a share of the sequences. */
+  #jump(share) {
+    this.dispatchEvent(new Event("jump"));
+    const { first, last } = this.range;
+    if (share > 0.99) this.toEnd();
+    else this.show(this.filters, { at: Math.max(Math.round(first + share * (last - first)), 1), hits: this.hits });
   }
 
   #fail(error) {
@@ -236,7 +253,7 @@ export class List extends EventTarget {
 
   #resized() {
     this.#layOut();
-    if (this.isFollowing) this.box.scrollTop = this.box.scrollHeight;
+    if (this.isFollowing) this.#scrollTo(this.box.scrollHeight);
     this.draw();
   }
 
@@ -273,51 +290,20 @@ export class List extends EventTarget {
     const isShown = this.message && document.getElementById(`row-${this.selected}`);
     if (isShown) this.box.setAttribute("aria-activedescendant", `row-${this.selected}`);
     else this.box.removeAttribute("aria-activedescendant");
-    this.#drawTrack();
+    this.track.draw(this);
   }
 
   /** Return the first message that is visible. */
   get topMessage() {
-    return this.rows.at(Math.min(Math.ceil(this.box.scrollTop / this.rowHeight), this.rows.length - 1))?.message;
+    return this.#rowAt(Math.ceil(this.box.scrollTop / this.rowHeight))?.message;
   }
 
-  #drawTrack() {
-    const { first, last } = this.range;
-    const span = Math.max(last - first, 1);
-    const top = this.topMessage?.sequence ?? first;
-    const bottomRow = this.rows.at(Math.min(Math.floor((this.box.scrollTop + this.box.clientHeight) / this.rowHeight), this.rows.length - 1));
-    const bottom = bottomRow?.sequence ?? last;
-    const thumb = this.track.firstElementChild;
-    const height = Math.max(((bottom - top) / span) * this.track.clientHeight, 24);
-    const room = this.track.clientHeight - height;
-    const rest = Math.max(span - (bottom - top), 1);
-    const place = this.rows.isEnd && this.isAtEnd ? room : Math.min(Math.max(((top - first) / rest) * room, 0), room);
-    thumb.style.height = `${height}px`;
-    thumb.style.transform = `translateY(${place}px)`;
-    this.track.setAttribute("aria-valuemin", first);
-    this.track.setAttribute("aria-valuemax", last);
-    this.track.setAttribute("aria-valuenow", Math.min(Math.max(top, first), last));
-    this.track.hidden = this.rows.isStart && this.rows.isEnd && this.box.scrollHeight <= this.box.clientHeight;
+  /** Return the sequence of the last row that is visible. */
+  get bottom() {
+    return this.#rowAt(Math.floor((this.box.scrollTop + this.box.clientHeight) / this.rowHeight))?.sequence;
   }
 
-  #followTrack() {
-    const jump = (event) => {
-      const { top, height } = this.track.getBoundingClientRect();
-      const share = Math.min(Math.max((event.clientY - top) / height, 0), 1);
-      this.dispatchEvent(new Event("jump"));
-      if (share > 0.99) this.toEnd();
-      else this.show(this.filters, { at: Math.max(Math.round(this.range.first + share * (this.range.last - this.range.first)), 1), hits: this.hits });
-    };
-    this.track.addEventListener("pointerdown", (event) => {
-      this.track.setPointerCapture(event.pointerId);
-      jump(event);
-    });
-    let isWaiting = false;
-    this.track.addEventListener("pointermove", (event) => {
-      if (!this.track.hasPointerCapture(event.pointerId) || isWaiting) return;
-      isWaiting = true;
-      setTimeout(() => (isWaiting = false), 60);
-      jump(event);
-    });
+  #rowAt(index) {
+    return this.rows.at(Math.min(index, this.rows.length - 1));
   }
 }

@@ -30,6 +30,7 @@ export class Live extends EventTarget {
     this.list = list;
     this.rpc = rpc;
     this.work = null;
+    this.filters = {};
     this.passedOver = 0;
     this.arrived = 0;
   }
@@ -42,6 +43,7 @@ export class Live extends EventTarget {
   start(filters) {
     this.stop();
     this.work = new AbortController();
+    this.filters = filters;
     this.passedOver = 0;
     this.list.isFollowing = true;
     this.#run(filters, this.work.signal);

@@ -8,6 +8,7 @@
  */
 
 import { Actions } from "./actions.js";
+import { followBar } from "./bar.js";
 import { Chart } from "./chart.js";
 import { Completion } from "./complete.js";
 import { Facets } from "./facets.js";
@@ -26,6 +27,7 @@ import { drawContext, drawEmpty, drawRange, drawStatus, drawTools } from "./tool
 
 const $ = (id) => document.getElementById(id);
 const FIELDS_EVERY_MS = 30_000;
+const COUNT_EVERY_MS = 5000;
 
 export class Page {
   constructor() {
@@ -59,11 +61,13 @@ export class Page {
   begin() {
     beginTheme(() => this.histogram.draw());
     this.#followParts();
-    this.#followBar();
+    followBar(this);
     follow(this.actions.byName());
     this.state.addEventListener("change", ({ detail }) => this.#changed(detail.changed));
     this.rpc.addEventListener("state", () => this.#connection());
     this.#changed(new Set(["q", "zone", "view"]));
+    setInterval(() => this.live.isOn && this.#draw(), 1000);
+    this.#countAgain();
   }
 
   /** Return the filters of the methods for the search and its stretch of time. Throws an Error. */
@@ -108,9 +112,9 @@ export class Page {
     let filters;
     try {
       filters = this.filters();
-      this.#complain("");
+      this.complain("");
     } catch (error) {
-      this.#complain(error.message);
+      this.complain(error.message);
       return;
     }
     const at = Number(this.state.get("at"));
@@ -130,11 +134,26 @@ export class Page {
     this.#learnFields();
   }
 
-  #complain(text) {
+  /** Show why the search is not understood; nothing for the empty text. */
+  complain(text) {
     this.fault = text;
     $("query-fault").textContent = text;
     $("query").setAttribute("aria-invalid", text ? "true" : "false");
     drawEmpty(this);
+  }
+
+  /** While the list is followed, count again: rarely, where counting takes long. */
+  async #countAgain() {
+    for (let turn = 1; ; turn += 1) {
+      const began = performance.now();
+      const isOld = this.live.isOn && !document.hidden && this.live.arrived !== this.countedAt;
+      if (isOld) {
+        this.countedAt = this.live.arrived;
+        await this.histogram.show(this.live.filters);
+        if (turn % 4 === 0 && this.live.isOn) await this.facets.show(this.live.filters, this.state.get("q"));
+      }
+      await new Promise((resolve) => setTimeout(resolve, Math.max(COUNT_EVERY_MS, 20 * (performance.now() - began))));
+    }
   }
 
   #showChart() {
@@ -196,7 +215,7 @@ export class Page {
       drawEmpty(this);
       this.#draw();
     });
-    list.addEventListener("moved", () => this.#moved());
+    list.addEventListener("moved", ({ detail }) => this.#moved(detail.isUp));
     list.addEventListener("jump", () => live.stop());
     list.addEventListener("gap", ({ detail }) => {
       live.stop();
@@ -222,8 +241,8 @@ export class Page {
     this.state.set({ q: next, context: "" });
   }
 
-  #moved() {
-    if (this.live.isOn && !this.list.isAtEnd) {
+  #moved(isUp) {
+    if (this.live.isOn && isUp && !this.list.isAtEnd) {
       this.live.stop();
       this.isHeld = true;
     } else if (this.isHeld && this.list.isAtEnd && !this.list.selected) {
@@ -243,47 +262,6 @@ export class Page {
       if (top && !this.live.isOn) this.histogram.mark(milliseconds(top.received) / 1000);
       else if (this.live.isOn) this.histogram.mark(0);
     });
-  }
-
-  #followBar() {
-    $("search").addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.completion.close();
-      this.#search($("query").value.trim());
-    });
-    $("query").addEventListener("input", () => ($("clear").hidden = !$("query").value));
-    $("query").addEventListener("keydown", (event) => {
-      if (event.key !== "Escape") return;
-      $("query").value = this.state.get("q");
-      $("list").focus();
-    });
-    $("clear").addEventListener("click", () => {
-      $("query").value = "";
-      this.state.set({ q: "", context: "" });
-      $("query").focus();
-    });
-    $("view-messages").addEventListener("click", () => this.state.set({ view: "" }));
-    $("view-hub").addEventListener("click", () => this.state.set({ view: "hub" }));
-    $("chart-close").addEventListener("click", () => this.state.set({ chart: "" }));
-  }
-
-  /** Take what was typed: times go to the stretch of time, the rest stays the query. */
-  #search(text) {
-    const changes = { q: text, view: "", context: "", at: "" };
-    try {
-      const { since, until } = parametersOf(text, { isUtc: this.isUtc });
-      if (since) changes.from = since;
-      if (until) changes.to = until;
-      changes.q = withoutFilter(withoutFilter(text, "since"), "until");
-    } catch (error) {
-      this.#complain(error.message);
-      return;
-    }
-    $("query").value = changes.q;
-    $("list").focus();
-    const before = location.href;
-    this.state.set(changes);
-    if (location.href === before) this.show();
   }
 
   #connection() {

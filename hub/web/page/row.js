@@ -25,7 +25,7 @@ function shownOf(message) {
     const { record } = message;
     const [level, levelKey] = levelOf(record);
     const [textKey, text] = textOf(record);
-    shown = { level, text: text === null ? null : cut(text.trimEnd()), fields: fieldsOf(record, levelKey, textKey) };
+    shown = { level, text: text === null ? null : cut(text), fields: fieldsOf(record, levelKey, textKey) };
     SHOWN.set(message, shown);
   }
   return shown;

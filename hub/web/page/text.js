@@ -30,7 +30,7 @@ export function cut(text, limit = CUT_CHARS) {
 
 /** Return one line for `text`: cut, visible, with `⏎` for its line feeds. */
 export function oneLine(text, limit = CUT_CHARS) {
-  return visible(cut(text, limit).replace(/\s+$/, "").replace(/\r?\n/g, " ⏎ ").replace(/\t/g, "  "));
+  return visible(cut(text, limit).replace(/[ \t\r\n]+$/, "").replace(/\r?\n/g, " ⏎ ").replace(/\t/g, "  "));
 }
 
 function symbolOf(code) {
