@@ -15,8 +15,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from hub.alerts.command import check_command
 from hub.alerts.firing import trial_of
 from hub.alerts.table import Alert
@@ -89,16 +87,15 @@ class AlertRunner(Runner):
 
     def _window(self) -> Window:
         """Return the window as it is now; before the sink is open, as it is stored."""
-        sink, stored = self._sink, self._stored
+        sink, stored = self._sink, self._place.stored
         if isinstance(sink, Watch) and sink.window.upto:
             return sink.window
         return Window.unpack(rule_of(self.alert), b"" if stored is None else stored.detail)
 
     def _set_silenced(self, until: int) -> None:
-        cursor = self._cursor()
-        window = Window.unpack(rule_of(self.alert), cursor.detail)
+        window = Window.unpack(rule_of(self.alert), self._place.cursor().detail)
         window.silenced_until = until
-        self._store(msgspec.structs.replace(cursor, detail=window.pack()))
+        self._place.change(detail=window.pack())
 
     def _report_test(self) -> str:
         firing = trial_of(self.alert, self.hub_id, time.time_ns())

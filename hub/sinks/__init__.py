@@ -5,6 +5,7 @@ table           the types that the configuration can turn on: kinds (their table
                 one of them, on its thread; sink: the contract between both
 portions        what a sink is given: the journal after its cursor, filtered, decoded or as it is stored (stored)
 waker           how it waits
+place           its cursor
 reporter        what a sink has lost or can never deliver, once: deadletter stores it, reported knows what was
 figures         its counters and its rate
 file            lines in files. Its stages: pathtemplate (which file), logfile (one file, also after a crash), finished

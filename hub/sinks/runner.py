@@ -10,8 +10,8 @@ Always true:
 - a fault is one line in the log, however often it is repeated. The pauses between tries grow (hub.delays);
 - what is missing in the journal, and what can never be delivered, is stored before the cursor passes it, and once.
 
-Not here: which sinks run (hub.sinks.sinks), reading and filters (hub.sinks.portions), destinations (hub.sinks.file),
-counters and the rate (hub.sinks.figures), what is lost or refused (hub.sinks.reporter).
+Not here: which sinks run (hub.sinks.sinks), reading and filters (hub.sinks.portions), the cursor (hub.sinks.place),
+destinations (hub.sinks.file), counters and the rate (hub.sinks.figures), what is lost or refused (hub.sinks.reporter).
 """
 
 from __future__ import annotations
@@ -19,19 +19,17 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import queue
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar, cast
 
-import msgspec
-
 from hub.control.reading import Pace
 from hub.delays import Delays
 from hub.entries import NS
 from hub.errors import HubClosed
-from hub.journal.cursors import Cursor, CursorDamaged
 from hub.journal.journal import Journal
 from hub.log import get_logger
 from hub.message import Message
@@ -39,6 +37,7 @@ from hub.sinks.boot import boot_id
 from hub.sinks.deadletter import Reports
 from hub.sinks.figures import Figures
 from hub.sinks.kinds import SinkTable
+from hub.sinks.place import Place
 from hub.sinks.portions import Decoded, Form, Missing, Portion, Portions, TooLarge, Undecoded
 from hub.sinks.reporter import Reporter
 from hub.sinks.sink import Halted, Host, Sink, SinkBase, SinkFault, StoredSink, reason_of
@@ -93,13 +92,10 @@ class Runner:
         self.hub_id: bytes = journal.hub_id
         self.boot_id: bytes = b"" if journal.durability == "fsync" else boot_id()
         self._journal = journal
-        self._on_moved = on_moved
         self._make = make_sink
         self._delays = delays or Delays(RETRY_FIRST_S, RETRY_MOST_S)
-        self._begin = journal.last_sequence  # where a new sink begins that wants only later messages
         self._seen = journal.last_sequence  # the last sequence of which the thread was woken
         self._arrived = 0  # when it was woken for the first message that it has not delivered
-        self._stored: Cursor | None = None
         self._delivered = 0
         self._orders: queue.SimpleQueue[tuple[Callable[[], Any], concurrent.futures.Future[Any]]] = queue.SimpleQueue()
         self._is_ending = self._is_halting = False
@@ -108,6 +104,8 @@ class Runner:
         self._reporter = Reporter(table.cursor, journal, reports, self._figures, self._call)
         self._sink: SinkBase | None = None
         self._loop = asyncio.get_running_loop()
+        on_known = functools.partial(self._loop.call_soon_threadsafe, on_moved)
+        self._place = Place(table, journal, on_known, self._reporter.forget)
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._work, name=f"mpsr-{table.cursor}", daemon=True)
         self._waking = asyncio.create_task(self._wake(), name=f"mpsr-sink-{table.cursor}")
@@ -116,11 +114,11 @@ class Runner:
     @property
     def needed_from(self) -> int | None:
         """The first sequence that it has not delivered, by its stored cursor. None: not known yet."""
-        return None if self._stored is None else self._stored.sequence + 1
+        return None if self._place.stored is None else self._place.stored.sequence + 1
 
     @property
     def rewinds(self) -> int:
-        return 0 if self._stored is None else self._stored.rewinds
+        return 0 if self._place.stored is None else self._place.stored.rewinds
 
     @property
     def is_abandoned(self) -> bool:
@@ -154,11 +152,11 @@ class Runner:
         Go on with the sequence *to*, or with what was received at *since* or later; None for both: with the oldest
         message. Return the sequence.
         """
-        return await self._order(lambda: self._go_to(to, since))
+        return await self._order(lambda: self._place.go_to(to, since))
 
     def row(self) -> dict[str, Any]:
         """Return its state as users see it."""
-        last, stored = self._journal.last_sequence, self._stored
+        last, stored = self._journal.last_sequence, self._place.stored
         delivered = max(self._delivered, 0 if stored is None else stored.sequence)
         waiting = max(last - delivered, 0)
         figures = self._figures
@@ -216,11 +214,11 @@ class Runner:
                     self._obey()
                     self._serve()
                 except (_Interrupted, Halted):
-                    self._keep_safe()
+                    self._place.keep_safe(0 if self._sink is None else self._sink.safe)
                     if not self._is_ending and not self.is_halted:  # the hub stores nothing more: it is about to stop
                         self.waker.wait(IDLE_S)
                 except Exception as error:  # noqa: BLE001  whatever it is, the hub goes on
-                    self._keep_safe()
+                    self._place.keep_safe(0 if self._sink is None else self._sink.safe)
                     self._fail(error)
                 self._sink = None
                 if self._is_ending:
@@ -247,7 +245,7 @@ class Runner:
 
     def _serve(self) -> None:
         """Deliver until there is an order, or the end. Raises _Interrupted then, and whatever the destination does."""
-        cursor = self._cursor()
+        cursor = self._place.cursor()
         self._delivered = cursor.sequence
         self._reporter.begin(cursor)
         self._look_behind()
@@ -328,10 +326,10 @@ class Runner:
     def checkpoint(self) -> None:
         assert self._sink is not None
         detail = self._sink.settle()
-        self._store(msgspec.structs.replace(self._cursor(), sequence=self._delivered, is_paused=False, detail=detail))
+        self._place.change(sequence=self._delivered, is_paused=False, detail=detail)
 
     def go_back(self, after: int, detail: bytes) -> None:
-        self._store(msgspec.structs.replace(self._cursor(), sequence=after, detail=detail))
+        self._place.change(sequence=after, detail=detail)
         raise Halted
 
     def refuse(self, message: Message, reason: str) -> None:
@@ -372,67 +370,12 @@ class Runner:
         except HubClosed as error:  # nothing more is stored: the next hub reports it
             raise Halted from error
 
-    def _cursor(self) -> Cursor:
-        """Return the stored cursor. Make the one of a new sink."""
-        if self._stored is not None:
-            return self._stored
-        name, cursors = self.table.cursor, self._journal.cursors
-        try:
-            cursor = cursors.read(name)
-        except CursorDamaged:
-            log.error("sink.cursor_damaged", name=name, action="everything that the journal holds is delivered again")
-            cursor = Cursor(self._journal.first_sequence() - 1)
-        if cursor is None:
-            start = self._journal.first_sequence() - 1 if self.table.begin == "start" else self._begin
-            cursor = Cursor(start)
-            self._store(cursor)
-        if cursor.sequence > self._journal.last_sequence:
-            log.warning("sink.cursor_ahead", name=name, sequence=cursor.sequence, action="it goes on at the end")
-            # Other messages will have the sequences of those that were delivered.
-            cursor = msgspec.structs.replace(cursor, sequence=self._journal.last_sequence, rewinds=cursor.rewinds + 1)
-            self._store(cursor)
-        self._stored = cursor
-        self._loop.call_soon_threadsafe(self._on_moved)
-        return cursor
-
-    def _store(self, cursor: Cursor) -> None:
-        if cursor == self._stored:
-            return
-        self._journal.cursors.write(self.table.cursor, cursor)
-        self._stored = cursor
-        self._reporter.forget(cursor.sequence)
-        self._loop.call_soon_threadsafe(self._on_moved)
-
-    def _keep_safe(self) -> None:
-        """Store how far the destination has the messages, as far as it has confirmed them."""
-        safe = 0 if self._sink is None else self._sink.safe
-        if self._stored is not None and safe > self._stored.sequence:
-            with contextlib.suppress(OSError):  # they are delivered again
-                self._store(msgspec.structs.replace(self._stored, sequence=safe))
-
     def _set_paused(self, is_paused: bool) -> None:
-        self._store(msgspec.structs.replace(self._cursor(), is_paused=is_paused))
+        self._place.change(is_paused=is_paused)
         if is_paused:
             self._figures.state = "paused"
         elif self._figures.state == "paused":
             self._figures.state = "opening"
-
-    def _go_to(self, to: int | None, since: int | None) -> int:
-        first, last = self._journal.first_sequence(), self._journal.last_sequence
-        if since is not None:
-            to = self._first_since(since, last)
-        after = min(max(first - 1, 0 if to is None else to - 1), last)
-        cursor = self._cursor()
-        self._store(msgspec.structs.replace(cursor, sequence=after, rewinds=cursor.rewinds + 1))
-        return after + 1
-
-    def _first_since(self, since: int, last: int) -> int:
-        """Return the first sequence that was received at *since* or later."""
-        reader = self._journal.read(since=since)
-        try:
-            return next((found.sequence for found in reader.read(follow=True) if found.received >= since), last + 1)
-        finally:
-            reader.close()
 
     def _look_behind(self) -> None:
         """Note since when the oldest message waits."""
