@@ -30,11 +30,13 @@ UNMIRRORED = {
     "hub/cli/systemctl": "tests/hub/cli/test_install.py",
     "hub/cli/uninstall": "tests/hub/cli/test_install.py",
     "hub/alerts/alerts": "tests/hub/alerts/test_runner.py",
+    "hub/cli/extra": "tests/hub/cli/test_sql.py",
     "hub/cli/progress": "tests/hub/cli/test_export.py",
     "hub/cli/sqlresult": "tests/hub/cli/test_sql.py",
     "hub/query/arrow": "tests/hub/query/test_sql.py",
     "hub/query/columns": "tests/hub/query/test_sql.py",  # what one column holds, a query with all of them must find
     "hub/query/index": "tests/hub/query/test_indexed.py",
+    "hub/query/parquet": "tests/hub/cli/test_export.py",
     "hub/query/sqlplan": "tests/hub/query/test_sql.py",
     "hub/query/sqlrows": "tests/hub/query/test_sql.py",
     "hub/metrics": "tests/hub/control/test_methods.py",

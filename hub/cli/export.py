@@ -3,7 +3,8 @@
 
 Always true: a file has its name only when it is complete; what was there before stays until then.
 
-Not here: filters (hub.cli.filtering), lines of JSON (hub.query.rendering), rows of CSV (hub.cli.csvrows).
+Not here: filters (hub.cli.filtering), lines of JSON (hub.query.rendering), rows of CSV (hub.cli.csvrows), Parquet
+(hub.query.parquet).
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hub.cli.extra import check_extra
 from hub.cli.filtering import filter_options, query_of, stored_in
 from hub.cli.options import Named, journal_option, usage_error
 from hub.cli.output import encoded
@@ -26,10 +29,12 @@ from hub.writeall import write_all
 
 if TYPE_CHECKING:
     from hub.cli.output import Lines
+    from hub.cli.stored import Stored
     from hub.message import Message
 
-FORMATS = Named(["ndjson", "csv"], {"json": "ndjson", "jsonl": "ndjson"})
+FORMATS = Named(["ndjson", "csv", "parquet"], {"json": "ndjson", "jsonl": "ndjson"})
 _MODE = 0o666
+_COPIED_BYTES = 1 << 20
 
 
 @click.command()
@@ -37,11 +42,12 @@ _MODE = 0o666
 @filter_options
 @click.option(
     "--format", "form", type=FORMATS, default="ndjson", show_default=True,
-    help="ndjson: the lines of `mpsr logs -o json`. csv: a header, and a row for each message.",
+    help="ndjson: the lines of `mpsr logs -o json`. csv: a header, and a row for each message. "
+    "parquet: a file of columns.",
 )  # fmt: skip
 @click.option(
     "--fields", metavar="KEYS",
-    help="Only these fields of the record, as in level,http.status. For csv: a column for each.",
+    help="Only these fields of the record, as in level,http.status. For csv and parquet: a column for each.",
 )  # fmt: skip
 @click.option("-o", "--output", metavar="FILE", help="Write this file, in one step.  [default: standard output]")
 @click.option("--lnav-format", is_flag=True, help="Print the format file with which lnav reads ndjson, and end.")
@@ -72,9 +78,16 @@ def export(
     if output is not None and not os.path.isdir(os.path.dirname(os.path.realpath(output))):
         raise usage_error(f"--output {output}: the folder does not exist")
     query = query_of(filters)
-    show, header = _show(form, None if fields is None else [key.strip() for key in fields.split(",")])
+    keys = None if fields is None else [key.strip() for key in fields.split(",")]
     stored = stored_in(journal, None, query, filters, waits=False)
     progress = Progress()
+    if form == "parquet":
+        check_extra("sql")
+        with _written(output) as fd:
+            _write_parquet(fd, stored, after, keys, progress)
+        progress.clear()
+        return
+    show, header = _show(form, keys)
     with _written(output) as fd:
         write_all(fd, header)
         for lines in stored.shown(after, show):
@@ -98,6 +111,28 @@ def _show(form: str, fields: list[str] | None) -> tuple[Callable[[Iterable[Messa
 
     render = render_json if fields is None else only(fields, render_json)
     return (lambda group: show_together(group, render)), b""
+
+
+def _write_parquet(fd: int, stored: Stored, after: int, fields: list[str] | None, progress: Progress) -> None:
+    """Write the file to *fd* when it is complete: its end says what is in it."""
+    from hub.query.parquet import export as write_file
+    from hub.query.parquet import kinds_of
+
+    if os.isatty(fd):
+        raise usage_error("--format parquet: a terminal cannot show it (-o FILE writes it)")
+
+    def groups() -> Iterator[Iterable[Message]]:
+        for group in stored.groups(after):
+            some = group if isinstance(group, Sized) else [*group]
+            yield some
+            progress.add(len(some))
+
+    with tempfile.TemporaryDirectory(prefix="mpsr-export-") as folder:
+        path = os.path.join(folder, "messages.parquet")
+        write_file(groups(), kinds_of(fields), path)
+        with open(path, "rb") as file:
+            while data := file.read(_COPIED_BYTES):
+                write_all(fd, data)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ Not here: the database (hub.query.sql), how results look (hub.cli.sqlresult), th
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hub.cli.extra import check_extra
 from hub.cli.options import Named, journal_option, usage_error
 from hub.cli.progress import Progress
 from hub.paths import default_cache, default_journal
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from hub.query.sqlrows import Cached
 
 OUTPUTS = Named(["table", "csv", "json", "parquet"], {"ndjson": "json", "jsonl": "json"})
-MODULES_OF_EXTRA = ("duckdb", "arro3.core")
-NEEDED = "it needs libraries that are not there: pip install 'mpsr[sql]'"
 
 
 @click.command()
@@ -49,7 +47,7 @@ def sql(query: str | None, journal: str | None, output: str, cache: bool) -> Non
       mpsr sql "select message from messages where tag = 'shop' and level >= 'warning'"
       mpsr sql "select record->>'$.http.status', count(*) from messages group by 1" -o csv
     """
-    check_extra()
+    check_extra("sql")
     from hub.cli.sqlresult import Results
 
     if query is not None and not query.strip():
@@ -65,12 +63,6 @@ def sql(query: str | None, journal: str | None, output: str, cache: bool) -> Non
             prompt(results)
             return
         results.show_all(sys.stdin.read() if query is None else query)
-
-
-def check_extra() -> None:
-    """Raise a usage error if the libraries of the extra are not there."""
-    if any(importlib.util.find_spec(module.partition(".")[0]) is None for module in MODULES_OF_EXTRA):
-        raise click.ClickException(NEEDED)
 
 
 @contextlib.contextmanager

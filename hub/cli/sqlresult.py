@@ -27,7 +27,8 @@ from hub.cli.options import usage_error
 from hub.cli.output import Encoded, Lines, write
 from hub.escaping import escape
 from hub.quantities import counted
-from hub.query.sql import PARQUET, SqlError, is_wrong, quoted
+from hub.query.parquet import OPTIONS, quoted
+from hub.query.sql import SqlError, is_wrong
 
 if TYPE_CHECKING:
     from hub.cli.progress import Progress
@@ -110,7 +111,7 @@ class Results:
         with tempfile.TemporaryDirectory(prefix="mpsr-sql-") as folder:
             path = os.path.join(folder, "result.parquet")
             self.database.execute(
-                statement, f"COPY {{}} TO {quoted(path).replace('{', '{{').replace('}', '}}')} ({PARQUET})"
+                statement, f"COPY {{}} TO {quoted(path).replace('{', '{{').replace('}', '}}')} ({OPTIONS})"
             )
             sys.stdout.flush()
             with open(path, "rb") as file:

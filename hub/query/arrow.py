@@ -31,6 +31,8 @@ class Stream:
 
     def __init__(self, kinds: Mapping[str, Kind], read: Callable[[], Iterator[Part]]) -> None:
         self._read = read
+        self.failure: BaseException | None = None
+        """What has ended a scan."""
         self._types = [_TYPES[kind.type] for kind in kinds.values()]
         self._schema = Schema([_field(name, kind.type) for name, kind in kinds.items()])
 
@@ -41,9 +43,13 @@ class Stream:
         return RecordBatchReader.from_batches(self._schema, self._batches()).__arrow_c_stream__()
 
     def _batches(self) -> Iterator[RecordBatch]:
-        for part in self._read():
-            columns = [_array(values, form) for values, form in zip(part.columns, self._types, strict=True)]
-            yield RecordBatch.from_arrays(columns, schema=self._schema)
+        try:
+            for part in self._read():
+                columns = [_array(values, form) for values, form in zip(part.columns, self._types, strict=True)]
+                yield RecordBatch.from_arrays(columns, schema=self._schema)
+        except (Exception, KeyboardInterrupt) as failure:
+            self.failure = failure
+            raise
 
 
 def _field(name: str, form: str) -> Field:

@@ -21,8 +21,9 @@ from typing import Any
 
 import duckdb
 
+from hub.query import parquet
 from hub.query.arrow import Stream
-from hub.query.columns import COLUMNS, Part
+from hub.query.columns import COLUMNS
 from hub.query.level import LEVELS
 from hub.query.sqlplan import EVERYTHING, Needs, needs_of, with_levels
 from hub.query.sqlrows import Cached, Progress, Stretch, parts
@@ -32,7 +33,6 @@ MEMORY_MAX = "1GB"
 VIEW = "messages"
 _LIVE = "live_messages"
 _FETCHED = 1_000
-PARQUET = "FORMAT parquet, COMPRESSION zstd"
 _PLANNING = "planning"  # the schema with the empty table that queries are planned with
 _OPTIMIZERS_OFF = "statistics_propagation"  # it would plan for a table that is empty
 SqlError = duckdb.Error
@@ -40,8 +40,10 @@ SqlError = duckdb.Error
 
 class Database:
     """
-    Runs statements over the journal in *folder*. Use it in a ``with``. *cached* finds the files of the cache before
-    each query. *report* is called while messages are read, with the number of new rows.
+    Runs statements over the journal in *folder*. Use it in a ``with``.
+
+    *cached* finds the files of the cache before each query. *report* is called while messages are read, with the number
+    of new rows. *is_locked*: a statement can read and write no file, and change no setting.
     """
 
     def __init__(
@@ -51,18 +53,21 @@ class Database:
         cached: Callable[[], Cached] = Cached,
         report: Callable[[int], None] = lambda _rows: None,
         settings: dict[str, Any] | None = None,
+        is_locked: bool = False,
     ) -> None:
         self._folder = folder
+        self._is_locked = is_locked
         self._cached = cached
         self._report = report
         self.progress = Progress(report)
-        self._failure: BaseException | None = None
+        self._stream: Stream | None = None
         self.needs: Needs = EVERYTHING
         """What the last query has read."""
         self._scratch = tempfile.TemporaryDirectory(prefix="mpsr-sql-")
         config = {
             "memory_limit": MEMORY_MAX,
             "temp_directory": self._scratch.name,
+            "python_enable_replacements": False,  # a table is never a variable of ours
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             **(settings or {}),
@@ -78,6 +83,10 @@ class Database:
         self._planner = self.connection.cursor()
         self._planner.execute(f"SET search_path = '{_PLANNING},main'")
         self._show(EVERYTHING, Cached((), ()))
+        if self._is_locked:
+            self._planner.execute(f"SET disabled_optimizers = '{_OPTIMIZERS_OFF}'")
+            self.connection.execute("SET enable_external_access = false")
+            self.connection.execute("SET lock_configuration = true")
 
     def __enter__(self) -> Database:
         return self
@@ -107,44 +116,24 @@ class Database:
         query = self._with_levels(sql) if is_query else sql
         self.needs = self._plan(query) if is_query else EVERYTHING
         self._show(self.needs, self._cached())
-        with self._failures():
+        with parquet.failures(self._stream):
             return self.connection.execute(around.format(f"({query}\n)") if is_query else query)
 
     def rows(self, result: duckdb.DuckDBPyConnection) -> Iterator[Sequence[Any]]:
         """Yield the rows of what `execute` has returned. Raises SqlError."""
         while True:
-            with self._failures():
+            with parquet.failures(self._stream):
                 rows = result.fetchmany(_FETCHED)
             if not rows:
                 return
             yield from rows
 
-    @contextlib.contextmanager
-    def _failures(self) -> Iterator[None]:
-        """Raise what has ended the reading of the journal, and not what DuckDB makes of it."""
-        try:
-            yield
-        except (SqlError, RuntimeError) as error:
-            if self._failure is None and isinstance(error, RuntimeError):  # DuckDB's word for Ctrl-C
-                raise KeyboardInterrupt from error
-            if self._failure is None:
-                raise
-            failure, self._failure = self._failure, None
-            raise failure from error
-
-    def _parts(self, needs: Needs, stretches: Sequence[Stretch], progress: Progress) -> Iterator[Part]:
-        try:
-            yield from parts(self._folder, needs, progress, stretches)
-        except (Exception, KeyboardInterrupt) as failure:
-            self._failure = failure
-            raise
-
     def write_parquet(self, stretch: Stretch, path: str) -> bool:
         """Write the messages of a stretch of the journal to a file. Return whether there is no gap between them."""
         progress = Progress(self._report)
-        with contextlib.closing(self.connection.cursor()) as connection, self._failures():
-            connection.register(_LIVE, Stream(COLUMNS, lambda: self._parts(EVERYTHING, (stretch,), progress)))
-            connection.execute(f"COPY (FROM {_LIVE}) TO {quoted(path)} ({PARQUET})")
+        stream = Stream(COLUMNS, lambda: parts(self._folder, EVERYTHING, progress, (stretch,)))
+        with contextlib.closing(self.connection.cursor()) as connection:
+            parquet.write(connection, stream, path)
         return not progress.gaps
 
     def _with_levels(self, sql: str) -> str:
@@ -153,22 +142,25 @@ class Database:
 
     def _plan(self, query: str) -> Needs:
         """Return what *query* needs, which is planned with an empty table."""
-        self._planner.execute(f"SET disabled_optimizers = '{_OPTIMIZERS_OFF}'")
+        if not self._is_locked:
+            self._planner.execute(f"SET disabled_optimizers = '{_OPTIMIZERS_OFF}'")
         try:
             plan = self._planner.execute("SELECT json_serialize_plan(?, optimize := true)", [query]).fetchall()[0][0]
         finally:
-            self._planner.execute("RESET disabled_optimizers")
+            if not self._is_locked:
+                self._planner.execute("RESET disabled_optimizers")
         return needs_of(plan, VIEW)
 
     def _show(self, needs: Needs, cached: Cached) -> None:
         """Make the view for a query."""
         needs = needs if needs.columns else needs._replace(columns=("sequence",))  # a row has a column at least
         kinds = {name: COLUMNS[name] for name in needs.columns}
-        stretches, progress = cached.stretches, self.progress
-        self.connection.register(_LIVE, Stream(kinds, lambda: self._parts(needs, stretches, progress)))
+        stretches, folder, progress = cached.stretches, self._folder, self.progress
+        self._stream = Stream(kinds, lambda: parts(folder, needs, progress, stretches))
+        self.connection.register(_LIVE, self._stream)
         sources = [f"SELECT {_selected(needs)} FROM {_LIVE}"]
         if cached.files:
-            files = ", ".join(map(quoted, cached.files))
+            files = ", ".join(map(parquet.quoted, cached.files))
             sources.insert(0, f"SELECT {_selected(needs)} FROM read_parquet([{files}])")
         self.connection.execute(f"CREATE OR REPLACE VIEW {VIEW} AS {' UNION ALL '.join(sources)}")
 
@@ -179,11 +171,6 @@ def _selected(needs: Needs) -> str:
         f'CAST({name if name in needs.columns else "NULL"} AS {kind.type}) AS "{name}"'
         for name, kind in COLUMNS.items()
     )
-
-
-def quoted(text: str) -> str:
-    """Return *text* as a literal of SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def is_wrong(error: SqlError) -> bool:

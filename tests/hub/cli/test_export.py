@@ -136,3 +136,23 @@ def test_the_format_for_lnav(run: Run) -> None:
     patterns = form["level"].values()
     for level in LEVELS:
         assert sum(re.search(pattern, level.upper()) is not None for pattern in patterns) == 1
+
+
+def test_parquet(run: Run, tmp_path: Path) -> None:
+    """The file has the columns of SQL and the messages that match; with fields, these are columns."""
+    duckdb = pytest.importorskip("duckdb", reason="the extra `sql` is not installed")
+    path = tmp_path / "messages.parquet"
+    assert run("export", "--format", "parquet", "-o", str(path), "--where", "message!=x") == (0, b"", b"")
+    found = duckdb.read_parquet(str(path))
+    shown = [json.loads(line) for line in run("export", "--where", "message!=x")[1].splitlines()]
+    names = ["sequence", "tag", "pid", "uid", "record"]
+    rows = found.project(", ".join(names)).fetchall()
+    assert [(*row[:-1], json.loads(row[-1])) for row in rows] == [tuple(line[name] for name in names) for line in shown]
+    assert found.project("level").fetchall() == [("warning",), (None,), (None,)]
+    run("export", "--format", "parquet", "--fields", "n, http.status,tag", "-o", str(path))
+    assert duckdb.read_parquet(str(path)).project('n, "http.status", tag, "record.tag"').fetchall() == [
+        ("1", None, "a", None),
+        (None, "500", "a", None),
+        ("2", None, "a", None),
+    ]
+    assert run("export", "--format", "parquet")[1][:4] == path.read_bytes()[-4:] == b"PAR1"
