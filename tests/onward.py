@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ JOURNAL_SIZE = "256MiB"
 SAMPLE_S = 0.5
 GROWTH_MAX = 0.05
 QUIET_S = 120.0
-"""How long the last messages may be on their way."""
+"""How long no message may arrive anywhere before the rest counts as missing. A busy machine takes its time."""
 
 SINKS = """
 [[sinks]]
@@ -98,6 +98,7 @@ class Onward:
         self.done: Counter[str] = Counter()
         self.samples: list[tuple[float, dict[str, int]]] = []
         self._rate = rate
+        self._lags: dict[str, int] = {}  # of the sinks, when the end began
         self._stack = contextlib.ExitStack()
         self._pause = threading.Event()
         self._folder = folder
@@ -161,19 +162,17 @@ class Onward:
             if feeder.fault:
                 return f"{feeder.tag}: {feeder.fault}"
         watched = self.watched["one"]
-        with contextlib.suppress(AssertionError):
-            eventually(lambda: self._is_stored(watched.tally), timeout=QUIET_S)
-        with contextlib.suppress(AssertionError):
-            eventually(lambda: all(row["lag"]["messages"] == 0 for row in self._sinks()), timeout=QUIET_S)
         places = {
             "forward": self.watched["two"].tally,
             "blocks": self.watched["three"].tally,
             "json": self.consumed.tally,
             "otlp": self.collected.tally,
         }
-        with contextlib.suppress(AssertionError):
-            eventually(lambda: all(tally.rows == watched.tally.rows for tally in places.values()), timeout=QUIET_S)
+        self._wait(lambda: self._is_stored(watched.tally), [watched.tally])
+        self._wait(lambda: all(row["lag"]["messages"] == 0 for row in self._sinks()), places.values())
+        self._wait(lambda: all(tally.rows == watched.tally.rows for tally in places.values()), places.values())
         rows = self._sinks()
+        self._lags = {row["name"]: row["lag"]["messages"] for row in rows}
         codes = [self.one.stop(), self.two.stop(), self.three.stop()]
         for name, hub in self.watched.items():
             hub.end()
@@ -185,6 +184,21 @@ class Onward:
             return f"lost or refused: {faults}"
         return self._compare({**places, "file": files_tally(self._folder / "files"), "exec": self.child.tally()})
 
+    def _wait(self, is_done: Callable[[], bool], tallies: Iterable[Tally]) -> None:
+        """Return when *is_done*, or when nothing has arrived in *tallies*, and no sink has delivered, for `QUIET_S`."""
+
+        def arrived() -> list[int]:
+            delivered = [row["sequence"] for row in self._sinks()]
+            return [row.messages for tally in tallies for row in [*tally.rows.values()]] + delivered
+
+        is_moving = True
+        while is_moving:
+            before = arrived()
+            with contextlib.suppress(AssertionError):
+                eventually(is_done, timeout=QUIET_S)
+                return
+            is_moving = arrived() != before
+
     def _compare(self, places: dict[str, Tally]) -> str | None:
         stored = self.watched["one"].tally.rows
         for feeder in self.feeders:
@@ -193,7 +207,8 @@ class Onward:
         for name, tally in places.items():
             for tag in stored.keys() | tally.rows.keys():
                 if tally.rows.get(tag) != stored.get(tag):
-                    return f"{name}: of {tag} it has {tally.rows.get(tag)}, where {stored.get(tag)} is stored"
+                    found, expected = tally.rows.get(tag), stored.get(tag)
+                    return f"{name}: of {tag} it has {found}, where {expected} is stored; at the end: {self._lags}"
         return self.collected.fault or self.consumed.fault
 
     def _is_stored(self, tally: Tally) -> bool:
