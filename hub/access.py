@@ -112,6 +112,22 @@ class Rule:
         return self.kind == "all" or peer.comm == self.value
 
 
+class UserId(int):
+    """The id of a user of this host, written as a name or a number."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the user in *given*. Raises ValueError if this host has no user of that name."""
+        if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+            return cls(given)
+        if not isinstance(given, str) or not given:
+            raise ValueError(f"not a user: {given!r} (write the name or the number)")
+        kind = "uid" if given.isdecimal() else "user"
+        return cls(int(Rule.parse(f"{kind}:{given}").value))
+
+
 class Rules(NamedTuple):
     """The rules for one right. A peer that a rule of *deny* names is refused, even if *allow* names it."""
 

@@ -16,6 +16,7 @@ from typing import Annotated, Literal, Self
 
 import msgspec
 
+from hub.access import UserId
 from hub.paths import AbsolutePath
 from hub.quantities import Duration
 from hub.query.condition import Condition
@@ -74,7 +75,7 @@ class PageUrl(str):
 
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=COUNT_MAX)]
-Id = Annotated[int, msgspec.Meta(ge=0)]
+Pid = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Alert(SinkTable, frozen=True, kw_only=True):
@@ -88,8 +89,8 @@ class Alert(SinkTable, frozen=True, kw_only=True):
     grep: Regex | None = None
     ignore_case: bool = False
     invert_match: bool = False
-    pid: Id | None = None
-    uid: Id | None = None
+    pid: Pid | None = None
+    uid: UserId | None = None
     comm: str | None = None
     unit: str | None = None
     container: str | None = None

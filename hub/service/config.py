@@ -16,7 +16,7 @@ from typing import Annotated, Self, TypeVar
 
 import msgspec
 
-from hub.access import RIGHTS, Grant, Right, Rule, Rules
+from hub.access import RIGHTS, Grant, Right, Rule, Rules, UserId
 from hub.address import Address
 from hub.alerts.table import Alert, check_names
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN, batch_bytes_max_for
@@ -125,22 +125,6 @@ class ByteRate(Size):
 
     __slots__ = ()
     least = 1
-
-
-class UserId(int):
-    """The id of a user of this host, written as a name or a number."""
-
-    __slots__ = ()
-
-    @classmethod
-    def parse(cls, given: object) -> Self:
-        """Return the user in *given*. Raises ValueError if this host has no user of that name."""
-        if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
-            return cls(given)
-        if not isinstance(given, str) or not given:
-            raise ValueError(f"not a user: {given!r} (write the name or the number)")
-        kind = "uid" if given.isdecimal() else "user"
-        return cls(int(Rule.parse(f"{kind}:{given}").value))
 
 
 class LimitTable(Table, frozen=True, kw_only=True):

@@ -90,6 +90,8 @@ class Decoded:
         self._query = table.query()
 
     def pieces(self, batch: Batch) -> Iterator[Batch]:
+        if not self._query.reads(batch):  # nothing of it is decoded, however large it is
+            return iter((batch,))
         return _cut(batch, PIECE_BYTES, self.entry_bytes_max)
 
     def wanted(self, piece: Batch, after: int) -> list[Message]:

@@ -36,6 +36,8 @@ HOOK = "https://hooks.example/T0/secret"
         ({"command": ["/bin/echo", "a\0b"]}, "null character"),
         ({"name": "a.b"}, "not a name"),
         ({"colour": "red"}, "colour"),
+        ({"uid": "nobody-of-that-name"}, "nobody-of-that-name"),
+        ({"pid": -1}, "pid"),
     ],
 )
 def test_wrong_keys(keys: dict[str, Any], words: str) -> None:
@@ -75,6 +77,7 @@ def test_filters() -> None:
     assert numbers(grep="space", ignore_case=True) == [5, 1]
     assert numbers(grep="space", ignore_case=True, invert_match=True) == [7]
     assert numbers(where=["n>=5"], tag=["web"]) == [7]
+    assert alert_of(uid="root").uid == alert_of(uid=0).uid == 0
     assert numbers(pid=1) == numbers(comm="x") == numbers(unit="x") == numbers(container="x") == numbers(host="x") == []
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from hub import Batch
 from hub import entries as codec
+from hub.control.reading import pieces
 from hub.journal.reader import Gap
 from hub.message import DEAD_TAG
 from hub.sinks import portions as module
@@ -212,3 +213,20 @@ def test_undecoded_dead_letters_and_gaps() -> None:
     assert [items for items, _ in undecoded(dead, other)] == [[([2], [2], bytes(other.entries))]]
     gap = Gap(3, 2, "damaged", "1.seg", 7)
     assert undecoded(other, gap, after=1)[1] == Missing(2, "damaged", 4, 7)
+
+
+def test_what_is_not_wanted_is_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large batch under another tag is passed over as a whole, unless its entries that cannot be read are wanted."""
+    cut: list[int] = []
+
+    def count(given: Batch, **more: int) -> Iterator[Batch]:
+        cut.append(given.sequence)
+        return pieces(given, **more)
+
+    monkeypatch.setattr(module, "pieces", count)
+    large = [at(1 + 9000 * number, numbered(*range(9000), tag=tag)) for number, tag in enumerate((b"a", b"b"))]
+    portions = read(*large, tag=("b",), messages_max=10_000)
+    assert (sum(len(numbers) for numbers, _ in portions), portions[-1][1], cut) == (9000, 18_000, [9001])
+    cut.clear()
+    assert [numbers for numbers, _ in read(*large, tag=("mpsr.loss.client",)) if numbers] == []
+    assert cut == [1, 9001]
