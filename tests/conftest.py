@@ -10,7 +10,7 @@ import shutil
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -176,8 +176,17 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("mpsr")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection() -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests without the garbage collector: nearly everything that is made then stays."""
+    gc.disable()
+    _compile_part()
+    found = yield
+    gc.enable()
+    return found
+
+
+def _compile_part() -> None:
     """
     With several workers, each compiles another part of the tests, and finds the rest compiled: in a new checkout, all
     of them would compile all files at the same time.

@@ -7,6 +7,7 @@ Always true:
 - a forked process has the arguments, the environment, the folder, the umask, the limit of descriptors and the three
   streams of a new one, and no other descriptor. At its end it waits for its threads, runs what is registered with
   atexit, and flushes; its memory is not taken apart, which would copy all of it first;
+- a process with a tracer does nothing of its own before strace has attached to it;
 - where it would differ from a new process, because Python reads the environment at its start, a new one is started.
 
 Not here: tests of the start itself, and those that count memory, which run `tests.support.MPSR`.
@@ -32,7 +33,7 @@ ORDER_BYTES_MAX = 100_000
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_")
 """How the variables begin that Python or its libraries read when it starts."""
 TEMPLATE = """
-import atexit, gc, importlib, io, json, os, pkgutil, resource, socket, sys, threading, time
+import atexit, ctypes, gc, importlib, io, json, os, pkgutil, resource, socket, sys, threading, time
 import hub.cli
 for module in pkgutil.iter_modules(hub.cli.__path__, "hub.cli."):
     importlib.import_module(module.name)
@@ -50,6 +51,23 @@ def stream(fd, mode, errors):
         buffer = io.BufferedWriter(buffer)
     lines = fd == 2 or os.isatty(fd)
     return io.TextIOWrapper(buffer, sys.stdout.encoding, errors, "\\n", lines, is_unbuffered)
+
+PR_SET_PTRACER = 0x59616D61
+
+def be_traced(options):
+    ctypes.CDLL(None).prctl(PR_SET_PTRACER, -1, 0, 0, 0)
+    pid, errors = os.getpid(), os.memfd_create("strace")  # not a pipe: it also writes there later
+    parent = os.fork()
+    if not parent:
+        if not os.fork():
+            os.dup2(errors, 2)
+            os.execvp("strace", ["strace", *options, "-p", str(pid)])
+        os._exit(0)
+    os.waitpid(parent, 0)
+    while not (text := os.pread(errors, 1000, 0)):
+        time.sleep(0.001)
+    assert b"attached" in text, text
+    os.close(errors)
 
 gc.collect()
 gc.freeze()
@@ -81,6 +99,8 @@ resource.setrlimit(resource.RLIMIT_NOFILE, order["descriptors"])
 os.environ.clear()
 os.environ.update(order["environ"])
 time.tzset()
+if order["tracer"]:
+    be_traced(order["tracer"])
 sys.argv = ["-c", *order["args"]]
 code = 0
 try:
@@ -153,14 +173,20 @@ class Template:
         """Whether it runs: then this process has a socket to it, which stays open."""
         return self._owner == os.getpid()
 
-    def fork(self, args: Sequence[str], environ: Mapping[str, str], streams: Sequence[int]) -> Forked | None:
-        """Start `mpsr` with *args* and the descriptors *streams*; None if only a new process would be the same."""
+    def fork(
+        self, args: Sequence[str], environ: Mapping[str, str], streams: Sequence[int], tracer: Sequence[str] = ()
+    ) -> Forked | None:
+        """
+        Start `mpsr` with *args* and the descriptors *streams*, and attach strace to it with the options *tracer*, if
+        there are any. None if only a new process would be the same.
+        """
         with self._lock:
             if not self.is_started:
                 self._start()
             status = Path("/proc/self/status").read_text().partition("Umask:")[2]
             order = {
                 "args": args,
+                "tracer": tracer,
                 "environ": dict(environ),
                 "folder": os.getcwd(),
                 "umask": int(status.split()[0], 8),
@@ -202,9 +228,11 @@ _template = Template()
 atexit.register(_template.close)
 
 
-def fork(args: Sequence[str], environ: Mapping[str, str], streams: Sequence[int]) -> Forked | None:
+def fork(
+    args: Sequence[str], environ: Mapping[str, str], streams: Sequence[int], tracer: Sequence[str] = ()
+) -> Forked | None:
     """See `Template.fork`: all tests of this process use one template."""
-    return _template.fork(args, environ, streams)
+    return _template.fork(args, environ, streams, tracer)
 
 
 def is_started() -> bool:

@@ -119,7 +119,8 @@ def mpsr(
 class Running:
     """
     A command of `mpsr`: what the tests use of `subprocess.Popen`. It is forked from a process that has imported
-    everything (tests.forked), unless that would make a difference, or with *is_new*.
+    everything (tests.forked), unless that would make a difference, or with *is_new*. strace attaches to it with the
+    options *tracer*.
     """
 
     stdin: IO[bytes]
@@ -134,13 +135,15 @@ class Running:
         stderr: Stream = None,
         env: Mapping[str, str] | None = None,
         is_new: bool = False,
+        tracer: Sequence[str] = (),
     ) -> None:
         env = os.environ if env is None else env
         with contextlib.ExitStack() as theirs:
             streams = [self._open(number, given, theirs) for number, given in enumerate((stdin, stdout, stderr))]
-            process = forked.fork(args, env, streams) if MPSR is _AS_IT_IS and not is_new else None
+            process = forked.fork(args, env, streams, tracer) if MPSR is _AS_IT_IS and not is_new else None
+            traced = ("strace", "-D", *tracer) if tracer else ()
             self._process: Forked | subprocess.Popen[bytes] = process or subprocess.Popen(
-                [*MPSR, *args], stdin=streams[0], stdout=streams[1], stderr=streams[2], env=env
+                [*traced, *MPSR, *args], stdin=streams[0], stdout=streams[1], stderr=streams[2], env=env
             )
         self.pid = self._process.pid
 
@@ -227,7 +230,7 @@ class HubProcess:
     `mpsr hub` in a separate process; it listens when the constructor returns.
 
     It is forked from one that has imported everything (tests.forked). With *is_new* it is a new one, for tests that
-    count its memory or calls.
+    count its memory or calls. strace attaches to the first with the options *tracer*, and to no later one.
     """
 
     def __init__(
@@ -237,6 +240,7 @@ class HubProcess:
         env: dict[str, str] | None = None,
         stdout: Path | None = None,
         is_new: bool = False,
+        tracer: Sequence[str] = (),
     ) -> None:
         self.socket = str(folder / "hub.sock")
         self.journal = str(folder / "journal")
@@ -246,16 +250,18 @@ class HubProcess:
         self._stdout = stdout or Path(os.devnull)
         self._log: list[dict[str, Any]] = []
         self._reading = threading.Lock()
-        self.start()
+        self.start(tracer)
 
-    def start(self) -> None:
+    def start(self, tracer: Sequence[str] = ()) -> None:
         """Start the hub, also again after its end, and wait until it listens."""
         args = ["hub", "--socket", self.socket, "--journal", self.journal, *self._args]
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         self._stderr, self._unread = reading, b""
         with self._stdout.open("ab") as stdout, open(writing, "wb") as stderr, open(os.devnull, "rb") as stdin:
-            self.process = Running(*args, stdin=stdin, stdout=stdout, stderr=stderr, env=self._env, is_new=self._is_new)
+            self.process = Running(
+                *args, stdin=stdin, stdout=stdout, stderr=stderr, env=self._env, is_new=self._is_new, tracer=tracer
+            )
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._follow_log, daemon=True)
         self._reader.start()

@@ -194,19 +194,10 @@ class _Follower:
 
 def _hub_killed_at(hub: HubProcess, call: str, when: int, size: tuple[str, str] = SMALL) -> None:
     """Run a hub that a kernel hook kills when a thread makes the system call *call* the *when*-th time."""
-    hook = (
-        "strace",
-        "-D",
-        "-f",
-        "-o",
-        os.devnull,
-        "-e",
-        f"trace={call}",
-        "-e",
-        f"inject={call}:signal=KILL:when={when}",
-    )
-    command = [*hook, *MPSR, "hub", "--socket", hub.socket, "--journal", hub.journal, *size]
-    assert subprocess.run(command, stderr=subprocess.DEVNULL, timeout=60, check=False).returncode == -signal.SIGKILL
+    hook = ("-f", "-o", os.devnull, "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={when}")
+    command = ("hub", "--socket", hub.socket, "--journal", hub.journal, *size)
+    with Running(*command, stderr=subprocess.DEVNULL, tracer=hook) as killed:
+        assert killed.wait(60) == -signal.SIGKILL
 
 
 def test_a_hub_killed_in_recovery_expiry_and_making_of_segments(tmp_path: Path) -> None:

@@ -126,18 +126,14 @@ _FAILURES = {
 
 
 @pytest.mark.parametrize("failure", _FAILURES)
-def test_what_fails_once_or_for_a_while_loses_nothing(
-    failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_fails_once_or_for_a_while_loses_nothing(failure: str, tmp_path: Path) -> None:
     """A failing call of the journal costs at most a segment and a wait, logged once; nothing is lost."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     call, error, when, said = _FAILURES[failure]
-    options = ("-e", f"trace={call},rename", "-e", f"inject={call}:error={error}:when={when}")
     trace = tmp_path / "trace"
-    with monkeypatch.context() as patch:
-        patch.setattr(support, "MPSR", ("strace", "-D", "-f", "-y", "-o", str(trace), *options, *MPSR))
-        hub = HubProcess(tmp_path, "--journal-size", "8MiB")
+    options = ("-e", f"trace={call},rename", "-e", f"inject={call}:error={error}:when={when}")
+    hub = HubProcess(tmp_path, "--journal-size", "8MiB", tracer=("-f", "-y", "-o", str(trace), *options))
     with hub, Producer(hub.socket, tag="app", chunk_bytes_max=400_000) as producer:
         for number in range(400):
             producer.send({"n": number, "x": FILLING})
