@@ -59,6 +59,7 @@ def states(hub: HubProcess) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in call("alerts", path=hub.socket)["alerts"]}
 
 
+@pytest.mark.timeout(3600, method="signal")  # a long history
 def test_kills(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """
     Over any number of kills: each firing is reported. By web hook and command at least once, and twice only with the
@@ -81,7 +82,7 @@ def test_kills(tmp_path: Path, request: pytest.FixtureRequest) -> None:
                         eventually(lambda: len(receiver.got) > reported or settled(hub))  # noqa: B023
                     hub.kill()
                     hub.start()
-            eventually(lambda: settled(hub))
+            eventually(lambda: settled(hub), timeout=300)
             assert hub.stop() == 0
         settings = load(file=str(config), environ={})
         expected = {
