@@ -30,7 +30,7 @@ def config(config: str | None, as_example: bool, as_json: bool) -> None:
     settings = load(file=config)
     if as_json:
         values: dict[str, Any] = {
-            name: {"value": value.given if name in _TABLES else value.text, "from": value.origin}
+            name: {"value": value.given if name in (*_TABLES, _WEB) else value.text, "from": value.origin}
             for name, value in settings.values.items()
         }
         click.echo(json.dumps({"file": settings.file, "values": values}))
@@ -43,12 +43,15 @@ def config(config: str | None, as_example: bool, as_json: bool) -> None:
 
 _TABLES = ("sources", "sinks", "alerts", "limits", "access")
 """Keys that are lists of tables."""
+_WEB = "web"
+"""The key that is one table."""
 
 
 def _shown(name: str, value: Value) -> str:
     """Return the value as text; a default that is empty in words."""
-    if name in _TABLES:
-        text = ", ".join(" ".join(map(str, table.values())) for table in value.given)
+    if name in _TABLES or (name == _WEB and value.given):
+        tables = [value.given] if name == _WEB else value.given
+        text = ", ".join(" ".join(map(str, table.values())) for table in tables)
     else:
         text = value.text if isinstance(value.text, str) else ", ".join(value.text)
     return text or (value.origin == "default" and name in BY_NAME and BY_NAME[name].default) or "-"

@@ -16,7 +16,7 @@ from hub.cli.output import complain, discard_output, renderer
 from hub.paths import check_default
 from hub.service.config import FIELDS
 from hub.service.keys import KEYS, Key
-from hub.service.preflight import check_sources, check_start, notes_on_sources, users_of
+from hub.service.preflight import check_sources, check_start, check_web, notes_on_sources, users_of
 from hub.service.settings import LoadedConfig, load, misspelt_variables
 from hub.service.systemd import has_inherited_sockets
 
@@ -108,6 +108,7 @@ def hub(config: str | None, check: bool, is_printing: bool, **flags: Any) -> Non
 def _check(settings: LoadedConfig) -> None:
     """Print that the configuration is valid, and what else is known of it. Raises SourceError."""
     check_sources(settings.config)
+    check_web(settings.config)
     check_readers(settings.config.all_readers)
     used = "".join(
         f"; {f'process {pid}' if pid else 'another process'} has its {' and its '.join(names)} now"

@@ -153,6 +153,18 @@ METHODS = (
 """The methods that access rules can be for; a test compares them with hub.control.methods."""
 
 
+class WebTable(Table, frozen=True, kw_only=True):
+    """
+    The page, open as long as the hub runs, for those that know the token in *token_file*. It has the rights of *user*
+    (None: the hub's own). *hosts* are the names under which it may be opened, beside addresses and localhost.
+    """
+
+    address: Address
+    token_file: AbsolutePath
+    hosts: tuple[str, ...] = ()
+    user: UserId | None = None
+
+
 class AccessTable(Table, frozen=True, kw_only=True):
     """Rules for calling the methods that *methods* matches, and for reading messages under tags that *read* matches."""
 
@@ -214,6 +226,7 @@ class Config(Table, frozen=True, kw_only=True):
     limits: Live[tuple[LimitTable, ...]] = ()
     access: Live[tuple[AccessTable, ...]] = ()
     sinks: Live[tuple[AnySink, ...]] = ()
+    web: WebTable | None = None
     alerts: Live[tuple[Alert, ...]] = ()
 
     def __post_init__(self) -> None:

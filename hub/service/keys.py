@@ -165,4 +165,11 @@ _SAMPLE_TABLES = (
     '#allow = ["group:adm"]  # rules as above; or deny',
     '#read = ["app.*"]  # tags',
     '#methods = ["stats", "peers"]',
+    "",
+    "# The page for browsers, as long as the hub runs (`mpsr web` opens one for a while). Needs a restart.",
+    "#[web]",
+    '#address = "127.0.0.1:8515"',
+    '#token_file = "/etc/mpsr/web-token"  # what follows #token= in the address',
+    '#hosts = ["logs.example.org"]  # names under which a proxy serves it; default: addresses and localhost alone',
+    '#user = "nobody"  # whose rights it has; default: the hub\'s own user',
 )

@@ -35,6 +35,7 @@ from hub.sources.journalfiles import check_journal
 from hub.sources.kinds import Files, FileTable, Http, Jetstream, Journald, Kmsg, SourceTable, Tcp
 from hub.sources.kmsgdevice import open_device
 from hub.sources.table import SOURCES, as_source_error, check_extra
+from hub.web.permanent import check_page
 
 _OF_KERNEL = frozenset(
     ["proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs", "devpts", "bpf", "pstore"]
@@ -93,6 +94,12 @@ def check_sources(config: Config) -> None:
             _check_source(source)
         except (MpsrError, OSError) as error:
             raise as_source_error(source, error) from error
+
+
+def check_web(config: Config) -> None:
+    """Raise SourceError if the page of the table ``[web]`` could not be opened. A hub would start, and try again."""
+    if config.web is not None:
+        check_page(config.web.address, config.web.token_file)
 
 
 def notes_on_sources(config: Config) -> Iterator[str]:

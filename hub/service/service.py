@@ -77,6 +77,7 @@ from hub.sources.sources import SourceList, Sources
 from hub.sources.spool import SpoolSource
 from hub.sources.table import make as make_source
 from hub.web.pages import Pages
+from hub.web.permanent import PermanentPage
 
 STOP_GRACE_S = 1.0
 """How long the parts with this `grace_s` have at a stop, even if producers have used up `stop_timeout`."""
@@ -218,6 +219,11 @@ class Service:
             return reloader.config.stop_timeout
 
         parts = self._parts(endpoint, journal, notifier, reloader, (spools, sources, sinks, commands))
+        if (web := self._config.web) is not None:
+            page = PermanentPage(
+                web.address, web.token_file, endpoint, shown, commands.table, names=web.hosts, uid=web.user
+            )
+            parts.insert([part.name for part in parts].index("socket"), Part("web", page.run, stop=page.stop))
         try:
             await run_parts(parts, until_stopped, stop_timeout=stop_timeout)
         finally:

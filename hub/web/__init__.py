@@ -11,7 +11,7 @@ answering       the form of answers, and what becomes of errors
 
 The page for browsers is a server of its own:
 
-pages           the method `web`, which opens it for a caller
+pages           the method `web`, which opens it for a caller; permanent: the page of the table [web]
 pageserver      one server of it; pagesite: which request goes where; pagedoor: who may do what
 pagefiles       its files, which are in page/
 rpc             its WebSocket: the methods of the hub; socketoutbox: replies that wait for their client

@@ -13,7 +13,7 @@ import functools
 import importlib.metadata
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from hub.access import Gate
@@ -38,9 +38,18 @@ CONNECTIONS_MAX = 64
 
 
 class PageServer:
-    """Serves the page at *address*."""
+    """Serves the page at *address*. *look* is called every second."""
 
-    def __init__(self, address: Address, door: PageDoor, visit: Visit, endpoint: Endpoint, shown: Shown) -> None:
+    def __init__(
+        self,
+        address: Address,
+        door: PageDoor,
+        visit: Visit,
+        endpoint: Endpoint,
+        shown: Shown,
+        *,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
         self._endpoint = endpoint
         self._site = PageSite(door, visit, shown)
         self._socket = TcpSocket(address)
@@ -52,7 +61,7 @@ class PageServer:
             connections_max=CONNECTIONS_MAX,
             identify=remote_peer,
         )
-        self._accepting = Accepting(listener, lambda: None)
+        self._accepting = Accepting(listener, look)
 
     @property
     def where(self) -> str:
@@ -82,8 +91,7 @@ def page_for(
 ) -> PageServer:
     """Return a server on a port of loopback, where whoever knows *token* acts for *caller*. Raises SocketError."""
     admission = endpoint.admission(caller.peer, caller.gate, limits=NO_LIMITS)
-    visit = Visit(admission, commands, functools.partial(greeting, endpoint, admission, commands))
-    return PageServer(LOOPBACK, PageDoor(lambda: token), visit, endpoint, shown)
+    return page_at(LOOPBACK, (lambda: token, ()), admission, endpoint, shown, commands, look=lambda: None)
 
 
 def greeting(endpoint: Endpoint, admission: Admission, commands: Mapping[str, AnyCommand]) -> dict[str, Any]:
@@ -98,3 +106,21 @@ def greeting(endpoint: Endpoint, admission: Admission, commands: Mapping[str, An
         "zone_s": time.localtime().tm_gmtoff,
         "methods": sorted(method for method in commands if gate is None or gate.may_call(method)),
     }
+
+
+def page_at(
+    address: Address,
+    lets_in: tuple[Callable[[], bytes], Collection[str]],
+    admission: Admission,
+    endpoint: Endpoint,
+    shown: Shown,
+    commands: Mapping[str, AnyCommand],
+    *,
+    look: Callable[[], None],
+) -> PageServer:
+    """
+    Return a server at *address*. *lets_in* is what returns the token, and the accepted names of the host; who has the
+    token acts for the user of *admission*. Raises SocketError.
+    """
+    visit = Visit(admission, commands, functools.partial(greeting, endpoint, admission, commands))
+    return PageServer(address, PageDoor(*lets_in), visit, endpoint, shown, look=look)
