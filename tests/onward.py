@@ -145,6 +145,7 @@ class Onward:
     def run(self, seconds: float) -> None:
         """Do things at random for that time, after each of them was done once."""
         deadline = time.monotonic() + seconds
+        self._sample()  # there is one however short the run is
         for action in (*KILLS, *ACTIONS):
             self._do(action)
         self._until(deadline - seconds * 3 / 4, [*KILLS, *ACTIONS])
