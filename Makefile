@@ -85,15 +85,18 @@ docs: $(DOCS_LOCKED) ## the site, from README, docs/ and docstrings; a dead link
 	@echo "build/docs/index.html"
 
 # Locks of their own, with the versions of requirements.lock where both have a package.
-LOCK := pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --all-extras \
+IMAGE_EXTRAS := files http nats otlp # what a hub runs; SQL would double the size of the image
+LOCK := pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 lock: ## rewrite the locks of dependencies; ARGS=--upgrade takes the newest versions
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(PYTHON) -m venv "$$scratch" && "$$scratch/bin/pip" install -qq "$(UV)" && \
-	"$$scratch/bin/uv" $(LOCK) --group dev $(ARGS) --output-file requirements.lock pyproject.toml && \
+	"$$scratch/bin/uv" $(LOCK) --all-extras --group dev $(ARGS) --output-file requirements.lock pyproject.toml && \
 	for group in bench docs image types; do \
-		"$$scratch/bin/uv" $(LOCK) --group $$group --constraints requirements.lock $(ARGS) \
+		extras=--all-extras; \
+		if [ $$group = image ]; then extras="$(IMAGE_EXTRAS:%=--extra %)"; fi; \
+		"$$scratch/bin/uv" $(LOCK) $$extras --group $$group --constraints requirements.lock $(ARGS) \
 			--output-file requirements-$$group.lock pyproject.toml || exit; \
 	done
 	@! grep -n '://' requirements*.lock || { echo "a lock names an address"; exit 1; }

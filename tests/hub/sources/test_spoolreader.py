@@ -30,6 +30,7 @@ from tests.hub.sources.spools import (
     leave_segment,
     segment,
 )
+from tests.speed import slowness
 
 READ_BYTES = 256 << 10
 
@@ -144,7 +145,7 @@ def test_a_mass_of_small_ones(path: Path) -> None:
     assert (rig.count, os.listdir(path)) == (1000, [])
     assert max(len(step.ended) for step in rig.steps) <= STEP_SPOOLS
     assert len(rig.steps) < 1000 // 4, "sessions share steps"
-    assert rig.worst_s < 0.02
+    assert rig.worst_s < 0.02 * slowness()
 
 
 def test_tiny_frames(path: Path) -> None:
@@ -158,7 +159,7 @@ def test_tiny_frames(path: Path) -> None:
         rig.run()
     assert rig.count == 20_000
     assert max(sum(len(stretch.items) for _, stretch in step.stretches) for step in rig.steps) < STEP_ITEMS + 500
-    assert rig.worst_s < 0.02
+    assert rig.worst_s < 0.02 * slowness()
 
 
 def test_a_step_ends_by_the_clock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

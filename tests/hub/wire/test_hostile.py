@@ -18,12 +18,14 @@ from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.payload import Unopened
 from tests.hub.wire.feeding import is_fatal, losses, steps
 from tests.hub.wire.hostile import READ_BYTES, STREAMS
+from tests.speed import slowness
 
 pytestmark = pytest.mark.costly
 
 SIZE = 300_000
 """Larger than one read."""
 STEP_S = 0.020
+RUNS_MAX = 8
 OPENED_MAX = 3
 """Number of payloads tested per stream; they are all alike."""
 
@@ -60,25 +62,29 @@ def test_no_step_is_long_and_no_claim_is_believed(name: str, monkeypatch: pytest
     One call of `receive` takes less than 20 ms of CPU time, and no piece of checking on a thread holds the interpreter
     for as long. A loss counts at most one message per three bytes sent or per loss.
 
-    Of the steps the better of two runs counts, because the machine is shared.
+    On a slow machine the limit is higher; of each step, the best of a few runs counts.
     """
     pieces = timed_pieces(monkeypatch)
-    steps, items, fed = decoded(name)
-    if max(steps) >= STEP_S:
-        again, *_ = decoded(name)
-        assert len(steps) == len(again)
-        steps = [*map(min, steps, again)]
-    assert max(steps) < STEP_S
-    found = losses(items)
-    for item in [item for item in items if isinstance(item, Unopened)][:OPENED_MAX]:
-        opened = item.open()
-        found += losses(opened)
-        limit = output_bytes_max(item.held_bytes, FRAME_BYTES_MAX) + ARRAY_HEADER_BYTES
-        assert sum(len(batch.entries) for batch in opened if isinstance(batch, Batch)) <= limit
+    best: list[float] = []
+    for _ in range(RUNS_MAX):
+        pieces.clear()
+        steps, items, fed = decoded(name)
+        found = losses(items)
+        for item in [item for item in items if isinstance(item, Unopened)][:OPENED_MAX]:
+            opened = item.open()
+            found += losses(opened)
+            limit = output_bytes_max(item.held_bytes, FRAME_BYTES_MAX) + ARRAY_HEADER_BYTES
+            assert sum(len(batch.entries) for batch in opened if isinstance(batch, Batch)) <= limit
+        taken = [*steps, *pieces]
+        best = [*map(min, best or taken, taken)]
+        assert len(best) == len(taken)
+        if max(best) < STEP_S or max(best) < STEP_S * slowness():
+            break
+    else:
+        pytest.fail(f"a step takes {max(best):.3f} s")
     assert sum(loss.count for loss in found) <= max(fed // 3, len(found))
     assert sum(loss.lost_bytes for loss in found) <= fed
     assert sum(len(loss.reason) + len(loss.sample) for loss in found) <= 300 * len(found)
-    assert max(pieces, default=0.0) < STEP_S
 
 
 def timed_pieces(monkeypatch: pytest.MonkeyPatch) -> list[float]:
