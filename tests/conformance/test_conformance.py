@@ -35,7 +35,7 @@ LINES = ("two\n  lines", "Traceback (most recent call last):\n\n  File x\nKeyErr
 LARGE = ("x" * 500_000, "after it")
 STARTS = ("echo ", "printf ", "logger ", "node ", "curl ")
 """How the lines begin that can be run here. The others are settings, or need an engine."""
-BACK_S = 10.0
+BACK_S = 60.0
 MINUTE_NS = 60_000_000_000
 
 
