@@ -45,7 +45,7 @@ def test_a_real_hub(hub: HubProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("ping", path=hub.socket) == "pong"
     monkeypatch.setenv("MPSR_SOCKET", hub.socket)
     assert call("stats")["pid"] == hub.process.pid
-    with pytest.raises(CommandFailed, match="there are: .*, imports, losses, peers, ping, ") as failed:
+    with pytest.raises(CommandFailed, match=r"there are: .*, imports, losses, peers, ping, ") as failed:
         call("nonsense", {"a": [1]})
     assert failed.value.code == -32601
 

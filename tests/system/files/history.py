@@ -230,6 +230,8 @@ class History:
         """What is in a folder, in an order that the history decides."""
         with self.scan(folder) as real:
             found = sorted(real, key=lambda entry: entry.name)
+            place = os.readlink(f"/proc/self/fd/{folder}") if isinstance(folder, int) else os.fspath(folder)
+        self.world.note_listed(os.path.basename(place), {entry.name for entry in found})
         self.orders.shuffle(found)
         yield [Entry(entry, self.number(entry.inode())) for entry in found]
 

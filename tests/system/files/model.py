@@ -89,6 +89,8 @@ class Contents:
         self.original: Contents | None = None
         """What it is a copy of: while nobody can read that, nobody knows what of it is only here."""
         self.is_closed = False  # nobody may read it
+        self.was_listed = False
+        """Whether the collector has listed a folder while it was there."""
 
     def destroy(self) -> None:
         """Nobody can read it any more."""
@@ -180,6 +182,12 @@ class World:
             contents.is_known = contents.is_known or self.is_watched(contents)
         for log in self.logs:
             log.was_known = log.was_known or self.path / log.name in self.names
+
+    def note_listed(self, folder: str, names: set[str]) -> None:
+        """The collector has listed *folder*, and seen these *names*."""
+        for path, contents in self.names.items():
+            if path.parent.name == folder and path.name in names:
+                contents.was_listed = True
 
     def finish(self) -> None:
         """Let everything be readable, and each line be whole."""
@@ -428,6 +436,8 @@ class World:
             contents = self.names[path]
             self.rename(path, self.away / path.name)
             self.departures += 1
+            if not contents.was_listed:  # until the collector has seen it, it is no generation of its log any more
+                contents.is_known = False
             if contents.half is not None:
                 contents.half.cut = contents.half_at
 
