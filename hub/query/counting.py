@@ -47,8 +47,8 @@ _OF_MESSAGE: dict[str, Callable[[Message], Value]] = {
     "container": lambda message: message.peer.container or None,
     "host": lambda message: None if message.home is None else message.home.host,
 }
-_OF_BATCH = {"tag", "pid", "uid", "comm", "unit", "container", "host"}
-"""What a batch says about all its messages."""
+_OF_BATCH = {"pid", "uid", "comm", "unit", "container", "host"}
+"""What a batch says about all its messages. Its tag is not that of an entry that cannot be read."""
 
 
 def level_name(rank: int | None) -> Value:

@@ -6,6 +6,7 @@ segments that are in a cache); the other columns are NULL, and nothing of them i
 
 Always true:
 - the journal is only read, and all scans of one query see the same time (``now()``);
+- Ctrl-C ends a query at once: DuckDB works on a thread, because the main thread would not hear of it;
 - nothing is downloaded: extensions are neither installed nor loaded by themselves.
 
 Not here: what a query needs (hub.query.sqlplan), rows (hub.query.sqlrows), the cache (hub.query.sqlcache).
@@ -16,8 +17,9 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -36,6 +38,7 @@ _FETCHED = 1_000
 _PLANNING = "planning"  # the schema with the empty table that queries are planned with
 _OPTIMIZERS_OFF = "statistics_propagation"  # it would plan for a table that is empty
 SqlError = duckdb.Error
+_T = TypeVar("_T")
 
 
 class Database:
@@ -64,6 +67,7 @@ class Database:
         self.needs: Needs = EVERYTHING
         """What the last query has read."""
         self._scratch = tempfile.TemporaryDirectory(prefix="mpsr-sql-")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mpsr-sql")
         config = {
             "memory_limit": MEMORY_MAX,
             "temp_directory": self._scratch.name,
@@ -94,6 +98,7 @@ class Database:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._thread.shutdown()
         self._planner.close()
         self.connection.close()
         self._scratch.cleanup()
@@ -116,14 +121,13 @@ class Database:
         query = self._with_levels(sql) if is_query else sql
         self.needs = self._plan(query) if is_query else EVERYTHING
         self._show(self.needs, self._cached())
-        with parquet.failures(self._stream):
-            return self.connection.execute(around.format(f"({query}\n)") if is_query else query)
+        statement = around.format(f"({query}\n)") if is_query else query
+        return self._interruptible(lambda: self.connection.execute(statement))
 
     def rows(self, result: duckdb.DuckDBPyConnection) -> Iterator[Sequence[Any]]:
         """Yield the rows of what `execute` has returned. Raises SqlError."""
         while True:
-            with parquet.failures(self._stream):
-                rows = result.fetchmany(_FETCHED)
+            rows: list[Any] = self._interruptible(lambda: result.fetchmany(_FETCHED))
             if not rows:
                 return
             yield from rows
@@ -135,6 +139,16 @@ class Database:
         with contextlib.closing(self.connection.cursor()) as connection:
             parquet.write(connection, stream, path)
         return not progress.gaps
+
+    def _interruptible(self, work: Callable[[], _T]) -> _T:
+        """Return what *work* returns on the thread. Raises SqlError, and what has ended the reading of messages."""
+        with parquet.failures(self._stream):
+            working = self._thread.submit(work)
+            try:
+                return working.result()
+            except KeyboardInterrupt:
+                self.connection.interrupt()
+                raise
 
     def _with_levels(self, sql: str) -> str:
         parsed = self.connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0][0]
