@@ -403,3 +403,25 @@ def test_a_batch_that_is_nested_too_deep_is_none() -> None:
     deep = "[" * RECORD_NESTING_MAX + "]" * RECORD_NESTING_MAX
     assert jsonlines.parse_batch(f"[{request % '[]'}]".encode()) is not None
     assert jsonlines.parse_batch(f"[{request % deep}]".encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "code", "fault"),
+    [
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping"}', "ping", None, ""),
+        (b' [{"jsonrpc":"2.0","id":1,"method":"ping"}]', "", None, ""),
+        (b"[]", "", jsonrpc.INVALID_REQUEST, "an empty batch"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"p', "", jsonrpc.PARSE_ERROR, "not JSON: Unterminated string"),
+        (b'{"message":"a line"}', "", jsonrpc.INVALID_REQUEST, "no request"),
+        (b"[1]", "", jsonrpc.INVALID_REQUEST, "no request"),
+        (b"text", "", jsonrpc.PARSE_ERROR, "not a JSON object"),
+    ],
+)
+def test_where_only_requests_may_be_sent(text: bytes, method: str, code: int | None, fault: str) -> None:
+    """Whatever is no request is one with a fault, which says what is wrong; nothing of it is kept as a message."""
+    request = jsonlines.request_of(text)
+    assert request.method == method
+    assert (request.fault or "").startswith(fault)
+    assert (request.fault is None) == (code is None)
+    assert code is None or request.code == code
+    assert not request.is_kept
