@@ -19,6 +19,7 @@ import click
 from hub.cli.output import complain
 from hub.paths import default_history
 from hub.query.columns import COLUMNS
+from hub.query.sqlcache import private_files
 
 if TYPE_CHECKING:
     from hub.cli.sqlresult import Results
@@ -103,8 +104,5 @@ def _history() -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            before = os.umask(0o077)
-            try:
+            with private_files():
                 readline.write_history_file(path)
-            finally:
-                os.umask(before)

@@ -101,7 +101,7 @@ class Cache:
     def _write(self, piece: _Piece, write: Write) -> None:
         path = self._path(piece.name)
         new = path.removesuffix(_SUFFIX) + _NEW_SUFFIX
-        with _private():
+        with private_files():
             is_whole = write(piece.stretch, new)
         fd = os.open(new, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -141,7 +141,7 @@ def _held(lock: int, kind: int) -> bool:
 
 
 @contextlib.contextmanager
-def _private() -> Iterator[None]:
+def private_files() -> Iterator[None]:
     """Files that are created inside the ``with`` belong to their owner alone."""
     before = os.umask(0o077)
     try:
