@@ -4,51 +4,33 @@
  * Not here: numbers of messages by level (histogram.js).
  */
 
-import { axis, timeAxis } from "./histogram.js";
-import { isAbort } from "./rpc.js";
 import { brief, grouped } from "./text.js";
 import * as time from "./time.js";
+import { axis, bars, colourOf, TimePlot } from "./timeplot.js";
 
 const BARS = 120;
 const HEIGHT = 120;
-const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-export class Chart extends EventTarget {
+export class Chart extends TimePlot {
   constructor(box, caption, rpc) {
-    super();
-    this.box = box;
-    this.caption = caption;
-    this.rpc = rpc;
-    this.work = new AbortController();
-    this.plot = null;
-    this.value = null;
-    this.isUtc = false;
-    new ResizeObserver(() => this.plot && this.plot.setSize({ width: box.clientWidth, height: HEIGHT })).observe(box);
+    super(box, caption, rpc, HEIGHT);
   }
 
   /** Show `field` of the messages that `filters` select; nothing without a field. */
   async show(filters, field) {
-    this.work.abort();
-    this.work = new AbortController();
+    this.stop();
     this.field = field;
     this.value = null;
     this.draw();
-    if (!field) return;
-    const { signal } = this.work;
-    try {
-      await this.rpc.stream("chart", { ...filters, field, bars: BARS }, (value) => {
-        this.value = value;
-        this.draw();
-      }, { signal });
-    } catch (error) {
-      if (isAbort(error)) return;
-      this.caption.textContent = error.message;
-    }
+    if (field) await this.request("chart", { ...filters, field, bars: BARS });
+  }
+
+  ended(error) {
+    if (error) this.caption.textContent = error.message;
   }
 
   draw() {
-    this.plot?.destroy();
-    this.plot = null;
+    this.clear();
     const { value } = this;
     this.caption.textContent = this.field ?? "";
     if (!value) return;
@@ -59,26 +41,16 @@ export class Chart extends EventTarget {
       return;
     }
     const line = (name, colour) => ({ label: name, stroke: colourOf(colour), width: 1.5, spanGaps: false, points: { show: count.length < 40, size: 4 } });
-    this.plot = new uPlot(
+    this.plotInto(
       {
-        width: Math.max(this.box.clientWidth, 100),
-        height: HEIGHT,
         padding: [6, 0, 0, 0],
-        legend: { show: false },
         cursor: { y: false, drag: { x: false, y: false } },
         scales: { x: { time: true }, count: { range: (_, __, max) => [0, (max || 1) * 4] } },
-        tzDate: (seconds) => (this.isUtc ? uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC") : new Date(seconds * 1000)),
-        axes: [timeAxis(this), { ...axis(52, 24), values: (_, splits) => splits.map(brief) }],
-        series: [
-          {},
-          { scale: "count", fill: colourOf("--bar-none"), width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.92, 1000], align: 1 }) },
-          line("p50", "--accent"),
-          line("p95", "--bar-warning"),
-        ],
+        axes: [this.timeAxis(), { ...axis(52, 24), values: (_, splits) => splits.map(brief) }],
+        series: [{}, { ...bars(colourOf("--bar-none")), scale: "count" }, line("p50", "--accent"), line("p95", "--bar-warning")],
         hooks: { setCursor: [({ cursor }) => this.#say(cursor.idx)] },
       },
       [xs, count, value.p50, value.p95],
-      this.box,
     );
     this.#say(null);
   }

@@ -59,7 +59,7 @@ export class Page {
   }
 
   begin() {
-    beginTheme(() => this.histogram.draw());
+    beginTheme(() => [this.histogram, this.chart].forEach((plot) => plot.draw()));
     this.#followParts();
     followBar(this);
     follow(this.actions.byName());

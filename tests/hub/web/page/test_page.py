@@ -153,6 +153,19 @@ def test_the_histogram_counts_and_its_brush_selects(page: Browser) -> None:
     page.wait(lambda: "from" not in state(page))
 
 
+def test_a_number_of_the_record_becomes_a_chart(page: Browser) -> None:
+    """A field is drawn over time, follows the search, and is closed again."""
+    page.press("k")
+    page.wait(lambda: selected(page) == MESSAGES)
+    page.click("#record [aria-label='Chart of status']")
+    page.wait(lambda: page.text("#chart-caption") == f"status: p50 and p95 of {MESSAGES:,} values")
+    page.find("#chart .u-over")
+    page.search("level:error")
+    page.wait(lambda: page.text("#chart-caption") == f"status: p50 and p95 of {len(ERRORS)} values")
+    page.click("#chart-close")
+    page.wait(lambda: not page.js("return document.querySelector('#chart .u-over')"))
+
+
 def test_completion_knows_keys_fields_and_values(page: Browser) -> None:
     """What the journal holds is offered: a key, a field, the values of both."""
     page.press("/", "ta")
