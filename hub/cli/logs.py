@@ -11,9 +11,9 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hub.cli.cursorfile import CursorFile
     from hub.cli.stored import Stored
     from hub.message import Message
+    from hub.query.query import Query
 
 GC_OBJECTS = 100_000
 """New objects between two looks of the garbage collector. At its own 700, it took a tenth of the time."""
@@ -151,8 +152,8 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
     before, behind = (context if each is None else each for each in (before, behind))
     if (before or behind) and not (filters["grep"] or filters["where"] or filters["level"]):
         raise usage_error("-A, -B and -C show what is around matches: give --grep, --where or --level, too")
-    color = "never" if no_color else color
-    query, render = query_of(filters), _renderer(output, fields, color, utc=utc)
+    query, look = query_of(filters), _Look(output, fields, "never" if no_color else color, utc)
+    render = look.renderer()
     if count == ALL and not follow:
         count = None
     try:
@@ -165,31 +166,15 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
         selected = Selected(count, after, began, is_followed=follow, is_reversed=reverse)
         with _paged(wanted=not (no_pager or follow)):
             if by or histogram:
-                from hub.cli.figures import figures
-
-                written = write(
-                    [figures(stored, selected, query, by, output, is_coloured=wants_colours(color), is_utc=utc)]
-                )
+                written = _write_figures(stored, selected, query, by, look)
             else:
                 cursor = None if cursor_file is None else _cursor_of(cursor_file, stored)
-                showing = Showing(
-                    render,
-                    render_context=_renderer(output, fields, color, utc=utc, is_context=True),
-                    has_breaks=output != "json",
-                    is_collapsed=collapse,
-                    cursor=cursor,
-                )
                 selected = selected if cursor is None else selected._replace(after=cursor.after)
-                try:
+                with look.showing(render, cursor, is_collapsed=collapse) as showing:
                     if before or behind:
-                        selection = query_of(
-                            {**filters, "grep": None, "where": (), "level": None, "invert_match": False}
-                        )
-                        written = write_around(stored, showing, selected, selection, (before or 0, behind or 0))
+                        written = write_around(stored, showing, selected, _around(filters), (before or 0, behind or 0))
                     else:
                         written = write_selected(stored, showing, selected)
-                finally:
-                    showing.end()
         if not written and count != 0 and sys.stderr.isatty():
             complain(f"no message matches{_about_where(filters['where'])}")
     except KeyboardInterrupt:
@@ -198,15 +183,51 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
         discard_output()
 
 
-def _renderer(
-    output: str | None, fields: str | None, color: str, *, utc: bool, is_context: bool = False
-) -> Callable[[Message], str]:
-    """Return the function that shows a message; one that is only context is grey where others have colours."""
-    render = renderer(output, color="never" if is_context else color, utc=utc)
-    render = render if fields is None else only(fields.split(","), render)
-    if not is_context or output not in (None, "pretty") or not wants_colours(color):
-        return render
-    return lambda message: grey(render(message))
+class _Look(NamedTuple):
+    """How messages are shown: the values of --output, --fields, --color and --utc."""
+
+    output: str | None
+    fields: str | None
+    color: str
+    is_utc: bool
+
+    def renderer(self, *, is_context: bool = False) -> Callable[[Message], str]:
+        """Return the function that shows a message; one that is only context is grey where others have colours."""
+        render = renderer(self.output, color="never" if is_context else self.color, utc=self.is_utc)
+        render = render if self.fields is None else only(self.fields.split(","), render)
+        if not is_context or self.output not in (None, "pretty") or not wants_colours(self.color):
+            return render
+        return lambda message: grey(render(message))
+
+    @contextmanager
+    def showing(
+        self, render: Callable[[Message], str], cursor: CursorFile | None, *, is_collapsed: bool
+    ) -> Iterator[Showing]:
+        """Show messages as lines; the cursor is stored at the end."""
+        showing = Showing(
+            render,
+            render_context=self.renderer(is_context=True),
+            has_breaks=self.output != "json",
+            is_collapsed=is_collapsed,
+            cursor=cursor,
+        )
+        try:
+            yield showing
+        finally:
+            showing.end()
+
+
+def _write_figures(stored: Stored, selected: Selected, query: Query, by: Sequence[str], look: _Look) -> int:
+    """Write the table of `--by` or the bars of `--histogram`. Return the number of lines."""
+    from hub.cli.figures import figures
+
+    is_coloured = wants_colours(look.color)
+    return write([figures(stored, selected, query, by, look.output, is_coloured=is_coloured, is_utc=look.is_utc)])
+
+
+def _around(filters: dict[str, Any]) -> Query:
+    """Return what selects the context of matches: the filters that do not find, such as --tag."""
+    return query_of({**filters, "grep": None, "where": (), "level": None, "invert_match": False})
 
 
 def _paged(*, wanted: bool) -> AbstractContextManager[None]:
