@@ -12,11 +12,11 @@ Source: the documentation of NATS, "Connecting", and nats-py.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import re
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
+from hub.extras import without_extra
 from hub.paths import AbsolutePath
 from hub.secretfile import Unusable, read_secret
 from hub.tlscontext import client_context
@@ -123,8 +123,8 @@ def options_of(place: NatsPlace) -> dict[str, Any]:
     if place.token_file is not None:
         options["token"] = _secret(place.token_file)
     if place.credentials_file is not None:
-        if importlib.util.find_spec("nacl") is None:
-            raise Unusable("credentials_file needs a library that is not there: pip install 'mpsr[nats]'")
+        if fault := without_extra("credentials_file", "nats"):
+            raise Unusable(fault)
         credentials = importlib.import_module("hub.natscredentials").read_credentials(place.credentials_file)
         options |= {"user_jwt_cb": credentials.user, "signature_cb": credentials.sign}
     if _is_encrypted(place):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 LAYERS = """
     hub.errors hub.escaping hub.paths hub.configfile hub.log hub.checksum hub.cgroup hub.descriptor hub.writeall
-    hub.waiting hub.delays hub.syslogfields hub.address
+    hub.extras hub.waiting hub.delays hub.syslogfields hub.address
     hub.entries.* hub.quantities hub.lockfile hub.trust hub.secretfile hub.tlscontext
     hub.message hub.metrics hub.access hub.losses
     hub.wire.*

@@ -30,7 +30,6 @@ UNMIRRORED = {
     "hub/cli/systemctl": "tests/hub/cli/test_install.py",
     "hub/cli/uninstall": "tests/hub/cli/test_install.py",
     "hub/alerts/alerts": "tests/hub/alerts/test_runner.py",
-    "hub/cli/extra": "tests/hub/cli/test_sql.py",
     "hub/cli/progress": "tests/hub/cli/test_export.py",
     "hub/cli/sqlresult": "tests/hub/cli/test_sql.py",
     "hub/query/arrow": "tests/hub/query/test_sql.py",

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hub.cli.extra import check_extra
 from hub.cli.filtering import filter_options, query_of, stored_in
 from hub.cli.options import Named, journal_option, usage_error
 from hub.cli.output import encoded
 from hub.cli.progress import Progress
 from hub.cli.replacing import replacing
+from hub.extras import without_extra
 from hub.quantities import counted
 from hub.writeall import write_all
 
@@ -82,7 +82,8 @@ def export(
     stored = stored_in(journal, None, query, filters, waits=False)
     progress = Progress()
     if form == "parquet":
-        check_extra("sql")
+        if fault := without_extra("Parquet", "sql"):
+            raise click.ClickException(fault)
         with _written(output) as fd:
             _write_parquet(fd, stored, after, keys, progress)
         progress.clear()

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hub.cli.extra import check_extra
 from hub.cli.options import Named, journal_option, usage_error
 from hub.cli.progress import Progress
+from hub.extras import without_extra
 from hub.paths import default_cache, default_journal
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def sql(query: str | None, journal: str | None, output: str, cache: bool) -> Non
       mpsr sql "select message from messages where tag = 'shop' and level >= 'warning'"
       mpsr sql "select record->>'$.http.status', count(*) from messages group by 1" -o csv
     """
-    check_extra("sql")
+    if fault := without_extra("SQL", "sql"):
+        raise click.ClickException(fault)
     from hub.cli.sqlresult import Results
 
     if query is not None and not query.strip():

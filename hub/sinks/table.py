@@ -12,11 +12,11 @@ hub.sinks.runner), ``mpsr hub --print`` (hub.sinks.stdout).
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from hub.errors import MpsrError
+from hub.extras import without_extra
 from hub.service.tables import type_of
 from hub.sinks.kinds import Exec, File, Forward, Jetstream, Otlp, SinkTable
 from hub.sinks.sink import Host, SinkBase, SinkFault, reason_of
@@ -36,25 +36,15 @@ class Row(NamedTuple):
     name: str
     help: str
     extra: str = ""
-    """The extra of the distribution that it needs, and a module of it."""
-    module_of_extra: str = ""
+    """The extra of the distribution that it needs."""
 
 
 SINKS: Mapping[str, Row] = {
     "file": Row(File, "hub.sinks.file", "FileSink", "Write files, with rotation."),
     "forward": Row(Forward, "hub.sinks.forward", "ForwardSink", "Send chunks to Forward servers."),
-    "otlp": Row(
-        Otlp,
-        "hub.sinks.otlp",
-        "OtlpSink",
-        "Send to OpenTelemetry collectors.",
-        extra="otlp",
-        module_of_extra="opentelemetry.proto",
-    ),
+    "otlp": Row(Otlp, "hub.sinks.otlp", "OtlpSink", "Send to OpenTelemetry collectors.", extra="otlp"),
     "exec": Row(Exec, "hub.sinks.child", "ChildSink", "Give messages to a command."),
-    "jetstream": Row(
-        Jetstream, "hub.sinks.jetstream", "make", "Ship to a stream of NATS.", extra="nats", module_of_extra="nats"
-    ),
+    "jetstream": Row(Jetstream, "hub.sinks.jetstream", "make", "Ship to a stream of NATS.", extra="nats"),
 }
 
 
@@ -75,8 +65,8 @@ def check_sinks(tables: Iterable[SinkTable]) -> None:
 def _module_of(table: SinkTable) -> Any:
     """Return the module of the sink for *table*. Raises SinkFault if it needs a library that is not there."""
     row = SINKS[type_of(table)]
-    if row.extra and importlib.util.find_spec(row.module_of_extra) is None:
-        raise SinkFault(f"it needs a library that is not there: pip install 'mpsr[{row.extra}]'")
+    if row.extra and (fault := without_extra("it", row.extra)):
+        raise SinkFault(fault)
     return importlib.import_module(row.module)
 
 

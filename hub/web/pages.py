@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -26,6 +25,7 @@ from hub.control.params import numbers
 from hub.dispatch import AnyCommand
 from hub.endpoint import Endpoint
 from hub.errors import CommandError
+from hub.extras import without_extra
 from hub.intake import Intake
 from hub.sources.shown import Shown
 from hub.wire.jsonrpc import TOO_MANY, Request
@@ -50,8 +50,8 @@ class Pages:
         The page is there until the caller ends the stream, or leaves.
         """
         numbers(request)  # there are no parameters
-        if importlib.util.find_spec("aiohttp") is None:
-            raise CommandError("the page needs a library that the hub does not have: pip install 'mpsr[http]'")
+        if fault := without_extra("the page", "http"):
+            raise CommandError(fault)
         uid = caller.peer.uid
         if self._open[uid] >= max(half_of_rest(PAGES_MAX, self._open.total() - self._open[uid]), 1):
             raise CommandError(f"uid {uid} already has {self._open[uid]} pages open; close one", code=TOO_MANY)

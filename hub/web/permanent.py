@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import os
 import pwd
 from collections.abc import Collection, Mapping
@@ -27,6 +26,7 @@ from hub.address import Address
 from hub.dispatch import AnyCommand
 from hub.endpoint import Endpoint
 from hub.errors import MpsrError, SourceError
+from hub.extras import without_extra
 from hub.intake import NO_LIMITS
 from hub.log import get_logger
 from hub.message import Peer
@@ -144,8 +144,8 @@ def viewer(uid: int | None) -> tuple[Peer, frozenset[int]]:
 
 def check_page(address: str, token_file: str) -> None:
     """Check that the page could be opened: the library is there, and the token can be used. Raises SourceError."""
-    if importlib.util.find_spec("aiohttp") is None:
-        raise SourceError(address, "the page needs a library that is not there: pip install 'mpsr[http]'")
+    if fault := without_extra("the page", "http"):
+        raise SourceError(address, fault)
     try:
         read_secret(token_file)
     except Unusable as error:

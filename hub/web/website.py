@@ -24,6 +24,7 @@ import msgspec
 from aiohttp import web
 
 from hub.endpoint import Endpoint
+from hub.extras import needs_extra
 from hub.sources.shown import Shown
 from hub.web.answering import JSON, answered, refusal, refusal_headers, response
 from hub.web.body import Refused
@@ -100,7 +101,7 @@ class Website:
 
     async def post_logs(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
         if self._otlp is None:
-            raise Refused(501, "this hub cannot read OTLP: its environment needs `pip install 'mpsr[otlp]'`")
+            raise Refused(501, needs_extra("OTLP", "otlp"))
         if request.content_type not in (PROTOBUF, JSON):
             raise Refused(415, f"OTLP is {PROTOBUF} or {JSON}")
         is_json = request.content_type == JSON

@@ -13,7 +13,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from hub.cli import extra, sqlresult
+from hub import extras
+from hub.cli import sqlresult
 from hub.cli.sqlresult import fitted
 from tests.hub.query.test_sql import a_journal, reference
 
@@ -103,9 +104,9 @@ def test_without_the_extra_or_a_journal(run: Run, monkeypatch: pytest.MonkeyPatc
     """Each is one line that says what to do."""
     code, _, errors = run("sql", "select 1", "--journal", str(tmp_path / "none"))
     assert (code, b"is --journal right?" in errors) == (1, True)
-    monkeypatch.setitem(extra.MODULES, "sql", ("duckdb", "not_there"))
+    monkeypatch.setitem(extras.MODULES, "sql", ("duckdb", "not_there"))
     code, _, errors = run("sql", "select 1")
-    assert (code, errors) == (1, b"mpsr: it needs libraries that are not there: pip install 'mpsr[sql]'\n")
+    assert (code, errors) == (1, b"mpsr: SQL needs an extra that is not installed: pip install 'mpsr[sql]'\n")
 
 
 def test_cache(run: Run, tmp_path: Path) -> None:

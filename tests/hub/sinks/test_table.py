@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hub.errors import ConfigError
+from hub.extras import MODULES
 from hub.service.config import Config
 from hub.service.settings import load
 from hub.service.tables import type_of
@@ -226,7 +227,7 @@ def test_a_table_of_a_collector(tmp_path: Path) -> None:
 
 def test_a_library_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the extra that brings it; also when the sink would start."""
-    monkeypatch.setitem(SINKS, "otlp", SINKS["otlp"]._replace(module_of_extra="no_such_module"))
+    monkeypatch.setitem(MODULES, "otlp", ("no_such_package.proto",))
     (table,) = config_of(tmp_path, OTLP + 'url = "http://a"').sinks
     with pytest.raises(SinkFault, match=r"pip install 'mpsr\[otlp\]'"):
         check_sink(table)
