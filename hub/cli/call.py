@@ -13,7 +13,7 @@ from hub.wire.jsonrpc import encode_request
 from producers import Client
 from producers import call as ask
 
-STREAMS = ("tail", "subscribe", "timeline", "counts", "chart", "fields", "web")
+STREAMS = ("tail", "subscribe", "timeline", "counts", "chart", "fields", "sql", "web")
 """The methods of the service that stream."""
 REST_S = 0.2
 """How often it looks whether the reader of the output is still there."""
@@ -36,8 +36,8 @@ def call(socket: str | None, method: str, params: str | None, follow: bool) -> N
     """Send a request to the hub and print its answer as JSON.
 
     METHOD is ping, stats, peers, sources, sinks, losses, imports, query, tail, timeline, counts, chart, fields,
-    subscribe or reload. JSON is its parameters: an array or an object. Methods that stream, such as tail, print each
-    value as a line, until Ctrl-C.
+    sql, subscribe or reload. JSON is its parameters: an array or an object. Methods that stream, such as tail, print
+    each value as a line, until Ctrl-C.
 
     \b
     Examples:

@@ -4,6 +4,7 @@ What clients can ask a running hub for.
 methods                  the table of JSON-RPC methods, and the right that each requires
 messages                 query and tail: the journal, a page at a time and as a stream
 looking                  timeline, counts, chart and fields: figures of many messages, in stages
+sql                      a query in SQL, run by a process; sqlchild: what the process does
 selecting                the parameters that these methods have in common
 counting                 counts for callers, in steps
 reading                  the thread that reads the journal for callers, in steps

@@ -24,6 +24,7 @@ from hub.control.looking import Looking
 from hub.control.messages import Messages
 from hub.control.params import numbers, place_of, texts
 from hub.control.reading import Readings
+from hub.control.sql import Sql
 from hub.control.typed import typed
 from hub.dispatch import AnyCommand, ForCaller
 from hub.endpoint import Endpoint
@@ -56,6 +57,7 @@ RIGHT_OF: Mapping[str, MethodRight] = {
     "counts": "messages",
     "chart": "messages",
     "fields": "messages",
+    "sql": "messages",
     "web": "control",
     "config": "control",
 }
@@ -180,6 +182,7 @@ class Commands:
             "sink_rewind": self.sink_rewind,
             "sinks": self.sinks,
             "sources": self.sources,
+            "sql": ForCaller(Sql(journal).sql, streams=True),
             "stats": self.stats,
             "subscribe": typed(self.events.subscribe, "subscribe"),
             "tail": ForCaller(messages.tail, streams=True),

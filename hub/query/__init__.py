@@ -17,7 +17,6 @@ columns, arrow           messages as columns, and in Arrow's form
 sqlplan, sqlrows         what a query in SQL needs of the journal, and its rows
 sql, sqlcache            the database; Parquet files of sealed segments
 parquet                  writes such files
-sqlchild                 a query in a process that can read no file
 rendering                pretty, json, text; the colours of levels
 packed                   messages on their way to another process that shows them
 """

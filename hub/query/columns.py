@@ -256,9 +256,10 @@ def field_kind(name: str) -> Kind:
 
 
 class Columns:
-    """Collects the columns *kinds* of the messages that are added."""
+    """Collects the columns *kinds* of the messages that are added and whose tag *may_read* does not exclude."""
 
-    def __init__(self, kinds: Sequence[Kind]) -> None:
+    def __init__(self, kinds: Sequence[Kind], *, may_read: Callable[[str], bool] | None = None) -> None:
+        self._may_read = may_read
         self.decoded_bytes = 0
         """The size of the entries that were decoded, in whole or in part."""
         self._columns = [kind.column() for kind in kinds]
@@ -269,10 +270,16 @@ class Columns:
     def add(self, found: Batch | Gap) -> None:
         """Add all messages of a batch, or the one that stands for a gap."""
         batch = found.as_batch() if isinstance(found, Gap) else found
+        may_read = self._may_read
+        if may_read is not None and not may_read(batch.tag.decode("utf-8", "replace")):
+            return
         size = len(batch.entries)
         self.decoded_bytes += size
         self._bytes += size
-        self.add_messages(self._messages(batch))
+        messages = self._messages(batch)
+        if may_read is not None and not isinstance(messages, Found):  # an unreadable entry has a tag of its own
+            messages = (message for message in messages if may_read(message.tag))
+        self.add_messages(messages)
 
     def _messages(self, batch: Batch) -> Iterable[Message]:
         """Return all messages of *batch*, if possible together, and of their records only what is needed."""

@@ -28,11 +28,12 @@ from hub.query.arrow import Stream
 from hub.query.columns import COLUMNS
 from hub.query.level import LEVELS
 from hub.query.sqlplan import EVERYTHING, Needs, needs_of, with_levels
-from hub.query.sqlrows import Cached, Progress, Stretch, parts
+from hub.query.sqlrows import Cached, MayRead, Progress, Stretch, parts
 
 MEMORY_MAX = "1GB"
 """Memory of a query; beyond it, sorting and grouping use files in a temporary folder."""
 VIEW = "messages"
+DESCRIBE = "DESCRIBE "
 _LIVE = "live_messages"
 _FETCHED = 1_000
 _PLANNING = "planning"  # the schema with the empty table that queries are planned with
@@ -46,7 +47,8 @@ class Database:
     Runs statements over the journal in *folder*. Use it in a ``with``.
 
     *cached* finds the files of the cache before each query. *report* is called while messages are read, with the number
-    of new rows. *is_locked*: a statement can read and write no file, and change no setting.
+    of new rows. *is_locked*: a statement can read and write no file, and change no setting. *zone* is the time zone, if
+    it is not that of this host. *may_read* returns whether messages under a tag are rows.
     """
 
     def __init__(
@@ -57,8 +59,11 @@ class Database:
         report: Callable[[int], None] = lambda _rows: None,
         settings: dict[str, Any] | None = None,
         is_locked: bool = False,
+        zone: str = "",
+        may_read: MayRead | None = None,
     ) -> None:
         self._folder = folder
+        self._may_read = may_read
         self._is_locked = is_locked
         self._cached = cached
         self._report = report
@@ -66,20 +71,22 @@ class Database:
         self._stream: Stream | None = None
         self.needs: Needs = EVERYTHING
         """What the last query has read."""
-        self._scratch = tempfile.TemporaryDirectory(prefix="mpsr-sql-")
+        self._scratch = None if is_locked else tempfile.TemporaryDirectory(prefix="mpsr-sql-")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mpsr-sql")
         config = {
             "memory_limit": MEMORY_MAX,
-            "temp_directory": self._scratch.name,
+            "temp_directory": "" if self._scratch is None else self._scratch.name,
             "python_enable_replacements": False,  # a table is never a variable of ours
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             **(settings or {}),
         }
         self.connection = duckdb.connect(config=config)
-        self._set_up()
+        self._set_up(zone)
 
-    def _set_up(self) -> None:
+    def _set_up(self, zone: str) -> None:
+        if zone:
+            self.connection.execute(f"SET TimeZone = {parquet.quoted(zone)}")
         self.connection.execute(f"CREATE TYPE level AS ENUM ({', '.join(map(repr, LEVELS))})")
         columns = ", ".join(f'"{name}" {kind.type}' for name, kind in COLUMNS.items())
         self.connection.execute(f"CREATE SCHEMA {_PLANNING}")
@@ -101,7 +108,8 @@ class Database:
         self._thread.shutdown()
         self._planner.close()
         self.connection.close()
-        self._scratch.cleanup()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def statements(self, sql: str) -> list[str]:
         """Return the statements in *sql*, each without its semicolon. Raises SqlError."""
@@ -110,6 +118,10 @@ class Database:
     def is_query(self, sql: str) -> bool:
         """Return whether the statement *sql* only selects. Raises SqlError."""
         return self.connection.extract_statements(sql)[0].type == duckdb.StatementType.SELECT
+
+    def describe(self, sql: str) -> list[tuple[str, str]]:
+        """Return the name and the type of each column of the query *sql*. Raises SqlError, for `DESCRIBE` and *sql*."""
+        return [(name, kind) for name, kind, *_ in self.connection.execute(DESCRIBE + sql).fetchall()]
 
     def execute(self, sql: str, around: str = "{}") -> duckdb.DuckDBPyConnection:
         """
@@ -169,8 +181,8 @@ class Database:
         """Make the view for a query."""
         needs = needs if needs.columns else needs._replace(columns=("sequence",))  # a row has a column at least
         kinds = {name: COLUMNS[name] for name in needs.columns}
-        stretches, folder, progress = cached.stretches, self._folder, self.progress
-        self._stream = Stream(kinds, lambda: parts(folder, needs, progress, stretches))
+        stretches, folder, progress, may_read = cached.stretches, self._folder, self.progress, self._may_read
+        self._stream = Stream(kinds, lambda: parts(folder, needs, progress, stretches, may_read))
         self.connection.register(_LIVE, self._stream)
         sources = [f"SELECT {_selected(needs)} FROM {_LIVE}"]
         if cached.files:

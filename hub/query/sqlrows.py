@@ -22,6 +22,8 @@ from hub.query.query import Query
 from hub.query.sqlplan import Needs
 
 _NS_OF_US = 1_000
+MayRead = Callable[[str], bool]
+"""Whether messages under a tag may be read."""
 _SPECIAL = re.compile(r"([*?\[])")
 
 
@@ -66,9 +68,18 @@ def query_of(needs: Needs) -> Query:
     )
 
 
-def parts(folder: str, needs: Needs, progress: Progress, stretches: Sequence[Stretch] = WHOLE) -> Iterator[Part]:
-    """Yield the rows that *needs* bounds, and perhaps some more, from these stretches of the journal in *folder*."""
-    columns, misfits = Columns([COLUMNS[name] for name in needs.columns]), 0
+def parts(
+    folder: str,
+    needs: Needs,
+    progress: Progress,
+    stretches: Sequence[Stretch] = WHOLE,
+    may_read: MayRead | None = None,
+) -> Iterator[Part]:
+    """
+    Yield the rows that *needs* bounds, and perhaps some more, from these stretches of the journal in *folder*. None is
+    of a message under a tag that may not be read.
+    """
+    columns, misfits = Columns([COLUMNS[name] for name in needs.columns], may_read=may_read), 0
     for found in _found(folder, needs, stretches):
         progress.gaps += isinstance(found, Gap)
         columns.add(found)

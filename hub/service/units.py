@@ -84,6 +84,10 @@ MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
+# The processes of queries in SQL bound their memory and time, and let others go first.
+SystemCallFilter=setrlimit prlimit64 setpriority
+# Of the processes of the hub, such a one may be killed when memory is short. The hub goes on.
+OOMPolicy=continue
 SystemCallErrorNumber=EPERM
 UMask=0077
 

@@ -23,7 +23,9 @@ from hub.users import User
 
 OWN = Peer(pid=1, uid=os.geteuid(), gid=2, comm="own")
 OTHER = Peer(pid=3, uid=4321, gid=54, comm="other")
-METHODS: dict[str, MethodRight] = dict.fromkeys(("query", "tail", "timeline", "counts", "chart", "fields"), "messages")
+METHODS: dict[str, MethodRight] = dict.fromkeys(
+    ("query", "tail", "timeline", "counts", "chart", "fields", "sql"), "messages"
+)
 
 
 def batch(tag: str, *records: dict[str, Any], peer: Peer = OWN) -> Batch:

@@ -177,6 +177,7 @@ def test_every_command_says_what_it_does(tmp_path: Path) -> None:
                 "sink_resume": "control", "sink_rewind": "control", "alerts": "read", "alert_silence": "control",
                 "alert_test": "control", "web": "control", "config": "control",
                 "timeline": "messages", "counts": "messages", "chart": "messages", "fields": "messages",
+                "sql": "messages",
             }  # fmt: skip
             functions = {name: getattr(command, "function", command) for name, command in commands.table.items()}
             assert [name for name, function in functions.items() if not function.__doc__] == []
