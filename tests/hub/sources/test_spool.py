@@ -48,7 +48,7 @@ from tests.hub.sources.spools import (
     segment,
     write,
 )
-from tests.speed import slowness
+from tests.speed import holds
 from tests.support import PATIENCE_S, HubProcess, eventually
 
 NOBODY = 65534
@@ -493,14 +493,12 @@ def test_log_lines_are_rationed(path: Path, capsys: pytest.CaptureFixture[str]) 
 @needs_root
 def test_steps_on_the_loop_are_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the worst known files, no callback on the event loop takes 20 ms of CPU time."""
-    session = new_session()
-    frames = [frame(session, counter, b"\x92\xc0\x80", 1, tag=b"") for counter in range(1, 30_001)]
-    leave_segment(path, segment(session, frames), session)
-    session = new_session()
-    frames = [frame(session, counter, b"", 0, tag=b"") for counter in range(1, 500_001)]
-    leave_segment(path, segment(session, frames, acknowledged=1 << 63), session)
-    for number in range(500):
-        leave_segment(path, b"garbage", f"{number:022}")
+    unread, read = new_session(), new_session()
+    frames = [frame(unread, counter, b"\x92\xc0\x80", 1, tag=b"") for counter in range(1, 30_001)]
+    files = {unread: segment(unread, frames)}
+    frames = [frame(read, counter, b"", 0, tag=b"") for counter in range(1, 500_001)]
+    files[read] = segment(read, frames, acknowledged=1 << 63)
+    files |= {f"{number:022}": b"garbage" for number in range(500)}
     worst_s = 0.0
     original = asyncio.events.Handle._run
 
@@ -512,11 +510,18 @@ def test_steps_on_the_loop_are_short(path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(asyncio.events.Handle, "_run", run)
     monkeypatch.setattr("hub.users.LOSSES_PER_S", 1e6)
-    rig = Rig(path)
-    with without_collection():
-        rig.run()
-    assert rig.metrics.adopted == 30_000
-    assert worst_s < 0.02 * slowness()
+
+    def longest() -> float:
+        nonlocal worst_s
+        for name, content in files.items():
+            leave_segment(path, content, name)
+        rig, worst_s = Rig(path), 0.0
+        with without_collection():
+            rig.run()
+        assert rig.metrics.adopted == 30_000
+        return worst_s
+
+    holds(0.02, longest)
 
 
 @needs_root

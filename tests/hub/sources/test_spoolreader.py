@@ -30,7 +30,7 @@ from tests.hub.sources.spools import (
     leave_segment,
     segment,
 )
-from tests.speed import slowness
+from tests.speed import holds
 
 READ_BYTES = 256 << 10
 
@@ -135,31 +135,39 @@ def test_the_living_are_left_alone(path: Path) -> None:
 
 def test_a_mass_of_small_ones(path: Path) -> None:
     """Many sessions end in one step, and no step is long or yields many items."""
-    for number in range(1000):
-        session = f"{number:022}"
-        leave_segment(path, segment(session, [frame(session, 1, b"\x92\xc0\x80", 1)]), session)
-    rig = Rig(path)
-    rig.look()
-    with without_collection():
-        rig.run()
-    assert (rig.count, os.listdir(path)) == (1000, [])
-    assert max(len(step.ended) for step in rig.steps) <= STEP_SPOOLS
-    assert len(rig.steps) < 1000 // 4, "sessions share steps"
-    assert rig.worst_s < 0.02 * slowness()
+
+    def longest() -> float:
+        for number in range(1000):
+            session = f"{number:022}"
+            leave_segment(path, segment(session, [frame(session, 1, b"\x92\xc0\x80", 1)]), session)
+        rig = Rig(path)
+        rig.look()
+        with without_collection():
+            rig.run()
+        assert (rig.count, os.listdir(path)) == (1000, [])
+        assert max(len(step.ended) for step in rig.steps) <= STEP_SPOOLS
+        assert len(rig.steps) < 1000 // 4, "sessions share steps"
+        return rig.worst_s
+
+    holds(0.02, longest)
 
 
 def test_tiny_frames(path: Path) -> None:
     """A step yields a bounded number of items, whatever the frames are."""
     session = new_session()
     frames = [frame(session, counter, b"\x92\xc0\x80", 1, tag=b"") for counter in range(1, 20_001)]
-    leave_segment(path, segment(session, frames), session)
-    rig = Rig(path)
-    rig.look()
-    with without_collection():
-        rig.run()
-    assert rig.count == 20_000
-    assert max(sum(len(stretch.items) for _, stretch in step.stretches) for step in rig.steps) < STEP_ITEMS + 500
-    assert rig.worst_s < 0.02 * slowness()
+
+    def longest() -> float:
+        leave_segment(path, segment(session, frames), session)
+        rig = Rig(path)
+        rig.look()
+        with without_collection():
+            rig.run()
+        assert rig.count == 20_000
+        assert max(sum(len(stretch.items) for _, stretch in step.stretches) for step in rig.steps) < STEP_ITEMS + 500
+        return rig.worst_s
+
+    holds(0.02, longest)
 
 
 def test_a_step_ends_by_the_clock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,26 @@
+"""tests.speed: a limit of time is judged on several runs, and holds only if one of them was within it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import speed
+from tests.speed import RUNS_MAX, holds
+
+
+@pytest.mark.parametrize("slow", [1.0, 2.0])
+def test_one_run_within_the_limit_is_enough(slow: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with the first that is, on a machine half as fast too."""
+    monkeypatch.setattr(speed, "slowness", lambda: slow)
+    runs = iter([5.0, 3.0, 0.9 * slow, 5.0])
+    holds(1.0, lambda: next(runs))
+    assert list(runs) == [5.0]
+
+
+def test_what_is_always_too_slow_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the best run."""
+    monkeypatch.setattr(speed, "slowness", lambda: 2.0)
+    runs = iter([5.0, 2.5, *[9.0] * RUNS_MAX])
+    with pytest.raises(pytest.fail.Exception, match=r"^takes 2\.5000 s .*of 8 runs, the limit is 2\.0000"):
+        holds(1.0, lambda: next(runs))
+    assert len(list(runs)) == 2
