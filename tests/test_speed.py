@@ -21,6 +21,6 @@ def test_what_is_always_too_slow_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has the best run."""
     monkeypatch.setattr(speed, "slowness", lambda: 2.0)
     runs = iter([5.0, 2.5, *[9.0] * RUNS_MAX])
-    with pytest.raises(pytest.fail.Exception, match=r"^takes 2\.5000 s .*of 8 runs, the limit is 2\.0000"):
+    with pytest.raises(pytest.fail.Exception, match=r"^takes 2\.5000 s .*of 8 runs; the limit is 2\.0000"):
         holds(1.0, lambda: next(runs))
     assert len(list(runs)) == 2
