@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -26,6 +25,7 @@ from hub.budget import half_of_rest
 from hub.control.sqlchild import Asked, Failed, Limits
 from hub.control.typed import parameters_of, values_of
 from hub.errors import CommandError
+from hub.extras import without_extra
 from hub.intake import Intake
 from hub.journal.journal import Journal
 from hub.wire.jsonrpc import NOT_ALLOWED, TOO_MANY, Request
@@ -36,8 +36,6 @@ ROWS, ROWS_MAX = 1_000, 10_000
 SQL_CHARS_MAX = 16_384
 LIMITS = Limits()
 _LINE_BYTES_MAX = 512 << 10
-_MODULES = ("duckdb", "arro3")
-MISSING = "SQL needs libraries that the hub does not have: pip install 'mpsr[sql]'"
 
 
 class SqlParams(msgspec.Struct, kw_only=True):
@@ -50,11 +48,6 @@ class SqlParams(msgspec.Struct, kw_only=True):
 
 _PARAMETERS = parameters_of(SqlParams)
 _decode = msgspec.json.Decoder(Failed).decode
-
-
-def is_installed() -> bool:
-    """Return whether the libraries are there."""
-    return all(importlib.util.find_spec(module) is not None for module in _MODULES)
 
 
 class Sql:
@@ -74,8 +67,8 @@ class Sql:
         query are wrong.
         """
         params = SqlParams(**values_of(request, _PARAMETERS))
-        if not is_installed():
-            raise CommandError(MISSING)
+        if fault := without_extra("SQL", "sql"):
+            raise CommandError(fault)
         uid, rights = caller.peer.uid, caller.gate.tags
         most = max(half_of_rest(CHILDREN_MAX, self._children.total() - self._children[uid]), 1)
         if self._children[uid] >= most or self._children.total() >= CHILDREN_MAX:
@@ -122,7 +115,7 @@ async def lines_of(asked: Asked) -> AsyncGenerator[bytes, None]:
             if line.startswith(b'{"error"'):
                 failed = _decode(line)
                 raise CommandError(failed.error, data=None if failed.at is None else {"at": failed.at})
-            yield line
+            yield line[:-1]
             if line.startswith(b'{"is_final"'):
                 return
     except TimeoutError:

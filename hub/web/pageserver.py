@@ -20,6 +20,7 @@ from hub.access import Gate
 from hub.address import Address
 from hub.dispatch import AnyCommand
 from hub.endpoint import Endpoint
+from hub.extras import without_extra
 from hub.intake import NO_LIMITS, Admission, Intake
 from hub.listener import Listener
 from hub.message import Peer
@@ -95,7 +96,7 @@ def page_for(
 
 
 def greeting(endpoint: Endpoint, admission: Admission, commands: Mapping[str, AnyCommand]) -> dict[str, Any]:
-    """Return what a page learns about its hub: names, version, time zone, and the methods that it may call."""
+    """Return what a page learns about its hub: names, version, time zone, methods that it may call, what they lack."""
     gate = admission.gate
     return {
         "name": "mpsr",
@@ -104,6 +105,7 @@ def greeting(endpoint: Endpoint, admission: Admission, commands: Mapping[str, An
         "socket": endpoint.path,
         "uid": admission.peer.uid,
         "zone_s": time.localtime().tm_gmtoff,
+        "lacks": {method: fault for method, fault in (("sql", without_extra("SQL", "sql")),) if fault},
         "methods": sorted(method for method in commands if gate is None or gate.may_call(method)),
     }
 

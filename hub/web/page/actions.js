@@ -225,7 +225,15 @@ export class Actions {
   }
 
   hub() {
-    this.page.state.set({ view: this.page.state.get("view") ? "" : "hub" });
+    this.#toggle("hub");
+  }
+
+  sql() {
+    this.#toggle("sql");
+  }
+
+  #toggle(view) {
+    this.page.state.set({ view: this.page.state.get("view") === view ? "" : view });
   }
 
   help() {

@@ -31,6 +31,7 @@ export function followBar(page) {
     query.focus();
   });
   $("view-messages").addEventListener("click", () => state.set({ view: "" }));
+  $("view-sql").addEventListener("click", () => state.set({ view: "sql" }));
   $("view-hub").addEventListener("click", () => state.set({ view: "hub" }));
   $("chart-close").addEventListener("click", () => state.set({ chart: "" }));
 }

@@ -49,7 +49,8 @@ async function chosenFile(name) {
   return showSaveFilePicker({ suggestedName: name });
 }
 
-function offer(blob, name) {
+/** Have the browser save `blob` as a file. */
+export function offer(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;
@@ -63,11 +64,11 @@ export function asCsv() {
   const rows = (text, controller) => {
     const lines = (rest + text).split("\n");
     rest = lines.pop();
-    const shown = lines.filter(Boolean).map((line) => `${cellsOf(JSON.parse(line)).join(",")}\r\n`);
+    const shown = lines.filter(Boolean).map((line) => csvLine(cellsOf(JSON.parse(line))));
     if (shown.length) controller.enqueue(shown.join(""));
   };
   return new TransformStream({
-    start: (controller) => controller.enqueue(`${COLUMNS.join(",")}\r\n`),
+    start: (controller) => controller.enqueue(csvLine(COLUMNS)),
     transform: rows,
     flush: (controller) => rows("\n", controller),
   });
@@ -76,8 +77,14 @@ export function asCsv() {
 function cellsOf(message) {
   const { record } = message;
   const known = { ...message, level: levelOf(record)[0], message: textOf(record)[1], record: JSON.stringify(record) };
-  return COLUMNS.map((name) => {
-    const text = String(known[name] ?? "");
+  return COLUMNS.map((name) => known[name]);
+}
+
+/** Return a line of CSV with these values; null and undefined are empty. */
+export function csvLine(values) {
+  const cells = values.map((value) => {
+    const text = String(value ?? "");
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   });
+  return `${cells.join(",")}\r\n`;
 }

@@ -20,6 +20,7 @@ import { Live } from "./live.js";
 import { RecordPanel } from "./record.js";
 import { BROKEN, isAbort, Rpc } from "./rpc.js";
 import { parametersOf, tokens, withFilter, withoutFilter } from "./search.js";
+import { SqlView } from "./sqlview.js";
 import { State } from "./state.js";
 import { beginTheme } from "./theme.js";
 import { milliseconds } from "./time.js";
@@ -44,6 +45,7 @@ export class Page {
     this.facets = new Facets($("facets"), this.rpc);
     this.record = new RecordPanel($("record"));
     this.hubView = new HubView($("hub"), this.rpc);
+    this.sqlView = new SqlView($("sql"), this.rpc);
     this.fields = [];
     this.fault = "";
     this.actions = new Actions(this);
@@ -80,10 +82,11 @@ export class Page {
   #changed(changed) {
     const has = (...names) => names.some((name) => changed.has(name));
     if (has("zone")) {
-      for (const part of [this.list, this.histogram, this.chart, this.record, this.hubView]) part.isUtc = this.isUtc;
-      for (const part of [this.list, this.histogram, this.chart, this.record, this.hubView]) part.draw();
+      const parts = [this.list, this.histogram, this.chart, this.record, this.hubView, this.sqlView];
+      for (const part of parts) part.isUtc = this.isUtc;
+      for (const part of parts) part.draw();
     }
-    if (has("view")) this.#showView();
+    if (has("view", "sql")) this.#showView();
     if (has("q", "from", "to", "context")) this.show(has("q", "from", "to"));
     else if (has("at")) this.#goTo(Number(this.state.get("at")));
     if (has("chart") && !has("q", "from", "to")) this.#showChart();
@@ -92,15 +95,17 @@ export class Page {
   }
 
   #showView() {
-    const isHub = this.state.get("view") === "hub";
-    $("hub").hidden = !isHub;
-    $("messages").hidden = isHub;
-    for (const [id, isCurrent] of [["view-hub", isHub], ["view-messages", !isHub]]) {
-      if (isCurrent) $(id).setAttribute("aria-current", "page");
-      else $(id).removeAttribute("aria-current");
+    const given = this.state.get("view");
+    const current = given === "hub" || given === "sql" ? given : "messages";
+    for (const view of ["messages", "sql", "hub"]) {
+      const tab = $(`view-${view}`);
+      $(view).hidden = view !== current;
+      if (view === current) tab.setAttribute("aria-current", "page");
+      else tab.removeAttribute("aria-current");
     }
-    if (isHub) this.hubView.start();
+    if (current === "hub") this.hubView.start();
     else this.hubView.stop();
+    if (current === "sql") this.sqlView.show(this.state.get("sql"));
   }
 
   /** Show what the state asks for: the list, and around it what is counted. */
@@ -231,6 +236,7 @@ export class Page {
     record.addEventListener("link", () => this.actions.link());
     record.addEventListener("copy", ({ detail }) => this.actions.copyText(detail));
     record.addEventListener("close", () => this.actions.escape());
+    this.sqlView.addEventListener("run", ({ detail }) => state.set({ sql: detail }));
     record.addEventListener("chart", ({ detail }) => state.set({ chart: detail }));
   }
 
@@ -271,6 +277,7 @@ export class Page {
     };
     this.notice(notices[this.rpc.state] ?? "", { isLasting: true });
     if (this.rpc.state === "open") {
+      this.sqlView.draw();
       if (this.wasBroken && !this.live.isOn) this.show();
       this.wasBroken = false;
     } else this.wasBroken = true;

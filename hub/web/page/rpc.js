@@ -15,9 +15,10 @@ const REFUSED = 4401;
 const WAIT_MS = [250, 500, 1000, 2000, 5000];
 
 export class RpcError extends Error {
-  constructor(message, code) {
+  constructor(message, code, data = null) {
     super(message);
     this.code = code;
+    this.data = data;
   }
 }
 
@@ -106,7 +107,7 @@ export class Rpc extends EventTarget {
     const request = this.waiting.get(message.id);
     if (!request) return;
     this.waiting.delete(message.id);
-    if (message.error) request.reject(new RpcError(message.error.message, message.error.code));
+    if (message.error) request.reject(new RpcError(message.error.message, message.error.code, message.error.data));
     else request.resolve(message.result);
   }
 

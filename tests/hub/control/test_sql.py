@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from hub.control import sql
 from hub.control.sql import Sql
 from hub.control.sqlchild import Limits
 from hub.errors import CommandError, InvalidParams
+from hub.extras import MODULES
 from hub.intake import Intake
 from hub.wire.jsonrpc import NOT_ALLOWED, TOO_MANY, Request
 from tests.hub.clients import run_in_time
@@ -31,7 +31,9 @@ def ask(there: Sql, caller: Intake, query: str = "SELECT 1", **more: Any) -> Asy
 
 async def values(there: Sql, caller: Intake, query: str, **more: Any) -> list[Any]:
     """Return all values of a result."""
-    return [msgspec.json.decode(value) async for value in ask(there, caller, query, **more)]
+    found = [bytes(value) async for value in ask(there, caller, query, **more)]
+    assert not any(b"\n" in each for each in found)  # each is sent in a line
+    return [msgspec.json.decode(each) for each in found]
 
 
 def other(there: World) -> Intake:
@@ -126,7 +128,7 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             for wrong in wrongs:
                 with pytest.raises(InvalidParams):
                     await anext(ask(queries, own, **{"query": "SELECT 1", **wrong}))
-            monkeypatch.setattr(sql, "_MODULES", ("duckdb", "nothing_of_this_name"))
+            monkeypatch.setitem(MODULES, "sql", ("duckdb", "nothing_of_this_name"))
             with pytest.raises(CommandError, match=r"pip install 'mpsr\[sql\]'"):
                 await anext(ask(queries, own))
 

@@ -95,6 +95,10 @@ class Browser:
         """Press keys, one after the other, wherever the focus is."""
         ActionChains(self.driver, duration=0).send_keys(*keys).perform()
 
+    def press_with(self, modifier: str, key: str) -> None:
+        """Press a key while another is held."""
+        ActionChains(self.driver, duration=0).key_down(modifier).send_keys(key).key_up(modifier).perform()
+
     def find(self, selector: str) -> WebElement:
         """Return the first element, when there is one."""
         found: WebElement = self.wait(lambda: self.driver.find_elements(By.CSS_SELECTOR, selector)[:1], selector)[0]

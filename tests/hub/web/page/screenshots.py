@@ -1,5 +1,5 @@
 """
-Pictures of the page for the documentation: light, dark, narrow, the hub, empty, and with a fault.
+Pictures of the page for the documentation: light, dark, narrow, the hub, SQL, empty, and with a fault.
 
     PYTHONPATH=$PWD .venv/bin/python -m tests.hub.web.page.screenshots docs/web
 
@@ -25,6 +25,13 @@ from tests.support import HubProcess
 MESSAGES = 4000
 SIZE = (1110, 520)
 PHONE = (390, 700)
+SQL = """select tag, level, count(*) as messages, round(avg((record->>'$.took_ms')::double), 1) as mean_ms
+from messages
+where received > now() - interval 1 hour
+group by all
+order by messages desc"""
+TYPE = """const area = document.querySelector("#sql textarea");
+    [area.value, area.rows] = [arguments[0], 6]; area.dispatchEvent(new Event("input")); area.focus()"""
 _TEXTS = {
     "web.api": ("GET /orders answered", "POST /orders answered", "GET /items answered"),
     "web.front": ("page / rendered", "page /cart rendered"),
@@ -90,7 +97,13 @@ def main(folder: Path) -> None:
         browser.prefer("light")
         browser.press("h")
         take("hub", lambda: "jobs.mail" in browser.text("#hub"))
-        browser.press("h", Keys.ESCAPE)
+        browser.press(";")
+        browser.find("#sql textarea")
+        browser.js(TYPE, SQL)
+        browser.press_with(Keys.CONTROL, Keys.ENTER)
+        take("sql", lambda: "rows in" in browser.text("#sql-status"))
+        browser.js("document.activeElement?.blur(); return 0")
+        browser.press(Keys.ESCAPE, Keys.ESCAPE)
         browser.search("pid:abc")
         take("fault", lambda: browser.text("#query-fault"))
         browser.open(url)

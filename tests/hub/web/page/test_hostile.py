@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from producers import Producer
 from tests.hub.web.page.browser import HEIGHT, WIDTH, Browser
@@ -115,7 +116,7 @@ def axe(page: Browser) -> Iterator[Any]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(page: Browser, axe: Any, scheme: str) -> None:
-    """Roles, names, contrast: in the list with an open record, in the hub's view, in a dialog, without results."""
+    """Roles, names, contrast: in the list with an open record, in a dialog, in the other views, without results."""
     page.prefer(scheme)
     page.resize(WIDTH, HEIGHT)
     page.search("level:error tag:web.*")
@@ -129,7 +130,12 @@ def test_axe_finds_nothing(page: Browser, axe: Any, scheme: str) -> None:
     page.press("h")
     page.wait(lambda: page.text("#hub .figures"))
     assert axe() == []
-    page.press("h")
+    page.press(";")
+    page.press_with(Keys.CONTROL, Keys.ENTER)
+    page.wait(lambda: page.text("#sql-status") or page.text("#sql .lack"))
+    assert axe() == []
+    page.js("document.activeElement?.blur(); return 0")
+    page.press(";")
     page.search("nothing has this text")
     page.wait(lambda: "No message matches" in page.text("#empty"))
     assert axe() == []
