@@ -2,17 +2,18 @@
 Writes docs/performance.md from the results of a sitting. Nothing on the page was measured elsewhere, and what falls
 short, failed or is missing is on it too.
 
-Not here: the plots (tests.benchmarks.plots), the targets (.targets).
+Not here: the plots (tests.benchmarks.plots), the targets (.targets), the section on sinks (.onwardpage).
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-from tests.benchmarks import parts, targets
+from tests.benchmarks import onwardpage, parts, targets
 from tests.benchmarks.queries import ALL, QUERIES, SEARCHES
-from tests.benchmarks.results import DASH, SMALL_TIMES, TIMES, Point, Results
+from tests.benchmarks.results import SMALL_TIMES, TIMES, Point, Results
+from tests.benchmarks.tables import number, rate, spread, table
 
 HEAD = """\
 # Performance
@@ -133,6 +134,7 @@ def render(results: Results) -> str:
         _memory,
         _queries,
         _figures,
+        onwardpage.section,
         _gaps,
     ]
     return "\n".join([*filter(None, (section(results) for section in sections)), TAIL])
@@ -141,7 +143,7 @@ def render(results: Results) -> str:
 def one_line(point: Point) -> str:
     """Return the figures of a point for the progress of a sitting."""
     figures = point.figures
-    if "messages_per_s" in figures and point.part not in ("figures", "memory"):
+    if "cpu_ns" in figures and point.part not in ("figures", "memory"):
         lost = f", lost {figures['lost']}" if figures.get("lost") else ""
         ack = f", acknowledged p99 {figures['ack_ms_p99']:.2f} ms" if "ack_ms_p99" in figures else ""
         return f"{rate(figures['messages_per_s'])}/s, {figures['cpu_ns']:.0f} ns{ack}{lost}"
@@ -149,27 +151,6 @@ def one_line(point: Point) -> str:
         return f"{figures['memory_bytes'] / 1e6:.0f} MB"
     wanted = [figure for _, series, figure, _ in FIGURES if (point.part, series) == ("figures", point.series)]
     return ", ".join(f"{name} {figures[name]:.4g}" for name in wanted or figures if name in figures)
-
-
-def rate(value: float) -> str:
-    """Return a number of messages per second with three digits at most: 7.52 M, 450 k, 3.2 k."""
-    for unit, size in ((" M", 1e6), (" k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g}{unit}" if value < 100 * size else f"{value / size:.0f}{unit}"
-    return f"{value:.0f}"
-
-
-def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
-    """Return the median, and the lowest and the highest if there are several."""
-    if not values:
-        return DASH
-    middle = show(statistics.median(values))
-    return middle if len(values) == 1 else f"{middle} ({show(min(values))} {DASH} {show(max(values))})"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
 def _head(results: Results) -> str:
@@ -202,8 +183,8 @@ def _peer_row(results: Results, name: str) -> list[str]:
         name,
         spread(values, rate) + (f"; **{lost / sent:.2%} lost**" if lost else ""),
         "" if against is None else TIMES.format(against) if against >= SMALL else SMALL_TIMES.format(against),
-        _number(cpu, "{:,.0f} ns"),
-        _number(memory and memory / 1e6, "{:.0f} MB"),
+        number(cpu, "{:,.0f} ns"),
+        number(memory and memory / 1e6, "{:.0f} MB"),
         " / ".join(f"{ack:.3g}" if ack < 1000 else f"{ack:,.0f}" for ack in acks if ack is not None),
     ]
 
@@ -318,9 +299,7 @@ def _queries(results: Results) -> str:
     axis = [x for x in results.axis("queries") if x]
     names = [*(f"{name}{how}, s" for name in QUERIES for how in (", cold", "")), *STARTS]
     used = [name for name in names if any(results.values("queries", ALL, name, x) for x in axis)]
-    rows = [
-        [f"{x:g} GiB", *(_number(results.median("queries", ALL, name, x), "{:.2f}") for name in used)] for x in axis
-    ]
+    rows = [[f"{x:g} GiB", *(number(results.median("queries", ALL, name, x), "{:.2f}") for name in used)] for x in axis]
     found = [
         [f"`{name.partition(',')[0]}`{name[name.index(',') :]}", spread(values, lambda value: f"{value:.2f} M")]
         for name in SEARCHES
@@ -398,7 +377,3 @@ def _gaps(results: Results) -> str:
     if fewer:
         lines.append(f"- {fewer} of {len(found)} points have fewer than {rounds} rounds, because the time was over.")
     return "## What could not be measured\n\n" + "\n".join(lines or ["Nothing."]) + "\n"
-
-
-def _number(value: float | None, form: str) -> str:
-    return form.format(value) if value is not None else ""

@@ -1,9 +1,10 @@
 """
-What a sitting measures: peers, three sweeps, latency against load, memory against connections, queries, single figures.
+What a sitting measures: peers, three sweeps, latency against load, memory against connections, queries, single
+figures, sinks.
 
 Every sweep has its peers in turn at each value of the axis, and the sitting goes through all of it once per round.
 
-Not here: how something is measured (tests.benchmarks.peer, .queries, .figures), in which order (.sitting).
+Not here: how something is measured (tests.benchmarks.peer, .queries, .figures, .onward), in which order (.sitting).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import figures, queries
+from tests.benchmarks import figures, onward, queries
 from tests.benchmarks.peer import Peer, Work, measure
 from tests.benchmarks.peers.cookbook import Cookbook
 from tests.benchmarks.peers.fluentlogger import FluentLogger
@@ -119,6 +120,7 @@ def units(extent: Extent) -> Iterator[Unit]:
     yield from _memory(extent)
     yield from queries.units(extent.journal_gib, extent.searched_gib)
     yield from figures.units(extent.seconds)
+    yield from onward.units(extent.seconds)
 
 
 def _unit(part: str, series: str, work: Work, *, peer: str = "", x: float = 0, rounds: int = 0) -> Unit:
@@ -186,7 +188,7 @@ def _memory(extent: Extent) -> Iterator[Unit]:
             yield _unit("memory", series, work, peer=peer, x=count, rounds=1)
 
 
-PARTS = ("peers", "producers", "chunks", "sizes", "latency", "memory", "queries", "figures")
+PARTS = ("peers", "producers", "chunks", "sizes", "latency", "memory", "queries", "figures", "onward")
 
 
 @functools.cache

@@ -191,5 +191,26 @@ TARGETS: list[Target] = [
         "{:.2f} s",
         falls=True,
     ),
+    Target("ingest beside a `file` sink, against none", (0.6, 0.85), median("onward", "file, ingest", "ratio"), TIMES),
+    *(
+        Target(f"sinks: {name}", bounds, median("onward", series, figure, scale=1e-6), "{:.2f} M/s")
+        for name, series, figure, bounds in (
+            ("`jetstream`, acknowledged by the stream", "jetstream, default", "messages_per_s", (1, 2.5)),
+            ("the same, `sync_interval: always`", "jetstream, sync always", "messages_per_s", (0.6, 1.5)),
+            ("a collecting hub, from the stream", "jetstream, default", "collected_per_s", (0.7, 2)),
+            ("`forward` to another hub", "forward", "messages_per_s", (1, 3)),
+        )
+    ),
+    Target("sinks: `otlp`", (50, 200), median("onward", "otlp", "messages_per_s", scale=1e-3), "{:.0f} k/s"),
+    *(
+        Target(
+            f"lag of `{name}` at 100,000 messages/s, p99",
+            (1000, 100),
+            median("onward", f"{name}, lag", "ms_p99"),
+            "{:.0f} ms",
+            falls=True,
+        )
+        for name in ("file", "forward")
+    ),
 ]
 """In the order of the table."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import page, parts
-from tests.benchmarks.page import rate, spread
 from tests.benchmarks.results import DASH, TIMES, Point, Results
+from tests.benchmarks.tables import rate, spread
 from tests.benchmarks.targets import TARGETS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -102,6 +102,24 @@ def test_progress_has_the_figures_of_the_page() -> None:
         "messages_per_s 9000"
     )
     assert page.one_line(Point("queries", "searches", 0, 0, {"a, M/s": 1.25})) == "a, M/s 1.25"
+
+
+def test_sinks_have_a_section(results: Results) -> None:
+    """Rates with the hub's CPU time, lags with the load they are for, and the targets of both."""
+    points: dict[str, dict[str, float]] = {
+        "otlp": {"messages_per_s": 62_000, "cpu_ns": 9100},
+        "jetstream, default": {"messages_per_s": 2e6, "cpu_ns": 300, "collected_per_s": 1e6, "collected_cpu_ns": 400},
+        "file, ingest": {"messages_per_s": 4e6, "alone_per_s": 5e6, "ratio": 0.8},
+        "file, lag": {"ms_p50": 20.0, "ms_p99": 60.0, "messages_per_s": 1e5},
+    }
+    results.points += [Point("onward", series, 0, 0, figures) for series, figures in points.items()]
+    found = rows(page.render(results))
+    assert found["`otlp`"] == ["62 k", "9,100 ns"]
+    assert found["the same, from the stream into a collecting hub"] == ["1 M", "400 ns"]
+    assert found["`file`"] == ["20 / 60", "100 k/s"]
+    assert found["ingest beside a `file` sink, against none"][2:] == [TIMES.format(0.8), "reached"]
+    assert found["lag of `file` at 100,000 messages/s, p99"][2:] == ["60 ms", "aim reached"]
+    assert page.one_line(results.points[-1]) == "ms_p50 20, ms_p99 60, messages_per_s 1e+05"
 
 
 def test_the_start_of_a_search_is_stated(results: Results) -> None:

@@ -12,11 +12,12 @@ import secrets
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from hub.listener import DESCRIPTORS_EACH
-from tests.benchmarks.peer import Failed, Peer, Sent, Work, module, output_of
+from tests.benchmarks.peer import STALL_S, Failed, Peer, Sent, Work, module, output_of
 from tests.benchmarks.tellcount import tell_count
 
 RING_BYTES = 1 << 30
@@ -26,21 +27,33 @@ CONNECTIONS = 10_000
 """The default of the hub. A user may have half of the connections that are left."""
 OTHERS = 10
 """Connections besides those of the producers."""
+FILL_S = 300
+"""How long producers may take to fill a journal."""
 CHECKED = ("chunks", "frames")
 
 
 class Journal(Peer):
-    """`mpsr hub`: stores and syncs. *dialect* is what its producers speak (tests.benchmarks.sender)."""
+    """
+    `mpsr hub`: stores and syncs. *dialect* is what its producers speak (tests.benchmarks.sender). *config* is the text
+    of its configuration file.
+    """
 
     counts = "stored messages"
 
     def __init__(
-        self, name: str = "mpsr", *, dialect: str = "chunks", is_full: bool = False, room_bytes: int = ROOM_BYTES
+        self,
+        name: str = "mpsr",
+        *,
+        dialect: str = "chunks",
+        is_full: bool = False,
+        room_bytes: int = ROOM_BYTES,
+        config: str = "",
     ) -> None:
         super().__init__(name)
         self.dialect = dialect
         self._is_full = is_full
         self._room_bytes = room_bytes
+        self._config = config
         self._run = ""
         self._after = 0
         self._before = 0
@@ -65,7 +78,10 @@ class Journal(Peer):
                 f"{work.producers:,} connections of one user need {needed:,} descriptors; the limit is {limit:,}"
             )
         options += ["--connections-max", str(connections)]
-        process = self.begin(folder, [sys.executable, "-P", "-m", "hub", *options, "--log-level", "error"])
+        self.folder = folder
+        self._write_config()
+        options += ["--config", f"{folder}/hub.toml", "--log-level", "error"]
+        process = self.begin(folder, [sys.executable, "-P", "-m", "hub", *options])
         self.await_socket(folder / "s")
         self._run, self._after, self._before = secrets.token_hex(4), 0, 0
         if self._is_full:
@@ -73,32 +89,51 @@ class Journal(Peer):
             self._fill(filling)
         assert process.is_running()
 
+    def configure(self, config: str) -> None:
+        """Let the running hub read *config* as its configuration."""
+        self._config = config
+        self._write_config()
+        self.call("reload")
+
+    def _write_config(self) -> None:
+        (self.folder / "hub.toml").write_text(self._config, encoding="utf-8")
+
     def _fill(self, work: Work) -> None:
         """Write more than the journal holds, so that its oldest segments expire."""
-        sending = super().send(work)
+        self.store(work)
+        stats = self.call("stats")
+        self._before, self._after = stats["messages"], stats["last_sequence"]
+
+    def store(self, work: Work) -> int:
+        """Let producers send, and return how many messages they have sent when the hub has stored all of them."""
+        before = self.counted()
+        sending = self.send(work)
         try:
             sending.ready()
             sending.go()
-            sent = sending.results(60).messages
+            sent = sending.results(FILL_S).messages
         finally:
             sending.end()
         self._run = secrets.token_hex(4)
-        stats = self._stats()
-        if stats["messages"] < sent:
-            raise Failed("the journal was not filled")
-        self._before, self._after = stats["messages"], stats["last_sequence"]
+        deadline = time.monotonic() + STALL_S
+        while self.counted() - before < sent:
+            if time.monotonic() > deadline:
+                raise Failed("the hub has not stored what was sent")
+            time.sleep(0.01)
+        return sent
 
     def sender(self, work: Work, *, first: int, producers: int) -> list[str]:
         return sender_command(self.dialect, f"{self.folder}/s", work, first=first, producers=producers, run=self._run)
 
     def counted(self) -> int:
-        return int(self._stats()["messages"]) - self._before
+        return int(self.call("stats")["messages"]) - self._before
 
-    def _stats(self) -> dict[str, Any]:
+    def call(self, method: str) -> dict[str, Any]:
+        """Return the answer of the running hub to a request."""
         from producers import call
 
-        stats: dict[str, Any] = call("stats", path=f"{self.folder}/s")
-        return stats
+        answer: dict[str, Any] = call(method, path=f"{self.folder}/s")
+        return answer
 
     def check(self, work: Work, sent: Sent) -> dict[str, Any]:
         """Read the journal back. Raises Failed if anything is missing, twice, late or damaged."""
