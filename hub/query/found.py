@@ -52,6 +52,20 @@ class Found(msgspec.Struct, frozen=True, gc=False):
         return numbers[::2], numbers[1::2]
 
 
+Group = Found | list[Message]
+"""Wanted messages of one batch. In a list, a message that stands for what cannot be read has a tag of its own."""
+
+
+def last_of(group: Group) -> int:
+    """Return the sequence of the last message of *group*."""
+    return group.sequences[-1] if isinstance(group, Found) else group[-1].sequence
+
+
+def received_of(group: Group) -> int:
+    """Return when the hub has received the last message of *group*."""
+    return group.batch.received if isinstance(group, Found) else group[-1].received
+
+
 @functools.lru_cache(maxsize=8)  # most batches of a producer have the same number of messages
 def _stamps(count: int) -> struct.Struct:
     return struct.Struct(">" + "xxII" * count)

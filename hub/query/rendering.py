@@ -28,7 +28,7 @@ import msgspec
 from hub.entries import NS, RECORD_NESTING_MAX, is_value_deeper
 from hub.escaping import escape, escape_json, escape_lines, is_harmless
 from hub.message import Home, Message, Peer
-from hub.query.found import Found
+from hub.query.found import Found, Group
 from hub.query.level import LEVELS, level_of
 
 _GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
@@ -68,9 +68,9 @@ def render_json(message: Message) -> str:
     return _escape_json(f"{head}{source}{_json(message.record, 1)}}}")
 
 
-def json_of(found: Found) -> bytes:
-    """Return a line of `render_json` for each of the messages, in half the time: one call encodes all of them."""
-    shown = b"" if found.batch.home is not None else _lines_of(found)
+def json_of(found: Group) -> bytes:
+    """Return a line of `render_json` for each of the messages; of Found in half the time: one call encodes them all."""
+    shown = _lines_of(found) if isinstance(found, Found) and found.batch.home is None else b""
     if not shown or _may_be_deep(shown) or not is_harmless(shown):
         shown = "".join(f"{render_json(message)}\n" for message in found).encode("utf-8", "replace")
     return shown

@@ -28,8 +28,8 @@ import msgspec
 
 from hub.entries import NS
 from hub.log import get_logger
-from hub.message import Message
-from hub.query.rendering import render_dated, render_json
+from hub.query.found import Found, Group, received_of
+from hub.query.rendering import json_of, render_dated
 from hub.sinks.finished import Finished
 from hub.sinks.kinds import File
 from hub.sinks.logfile import Known, LogFile, check_regular, sync_folder
@@ -42,14 +42,18 @@ OPEN_MAX = 64
 FILES_MAX = 1000
 """Files in one folder that tags have by themselves: any user may send any tag."""
 TAGS_MAX, TAGS_SHARE = 1024, 16
-"""Messages of a portion, each of which may need a file of its own, and the share of all descriptors that they take."""
+"""Groups of a portion, each of which may need a file of its own, and the share of all descriptors that they take."""
 PATHS_MAX = 10_000
 TIDY_S = 60
-STEP_MAX = 32
-"""Messages that are rendered without a rest: a tenth of a millisecond."""
 _OURS = 0o600
-_LINES: dict[str, Callable[[Message], str]] = {"json": render_json, "text": render_dated}
 log = get_logger("mpsr.sinks")
+
+
+def _text_of(group: Group) -> bytes:
+    return "".join(f"{render_dated(message)}\n" for message in group).encode("utf-8", "replace")
+
+
+_LINES: dict[str, Callable[[Group], bytes]] = {"json": json_of, "text": _text_of}
 
 
 class FileSink:
@@ -62,7 +66,7 @@ class FileSink:
         self._finished = Finished(table, self._template, self._check)
         self._render = _LINES[table.format]
         self._has_tags = "tag" in self._template.fields
-        self.messages_max: int = tags_max() if self._has_tags else 2048
+        self.groups_max: int = tags_max() if self._has_tags else 2048
         self.safe: int = 0
         self._files: dict[str, LogFile] = {}  # the one used last is the last
         self._needed: set[str] = set()  # the paths of the portion at hand
@@ -86,10 +90,9 @@ class FileSink:
                 file.close()
         self._tidy()
 
-    def deliver(self, messages: Sequence[Message]) -> None:
-        """Write *messages*. Raises OSError."""
-        lines = self._lines(messages)
-        data = {path: ("\n".join(each) + "\n").encode("utf-8", "replace") for path, each in lines.items()}
+    def deliver_groups(self, groups: Sequence[Group]) -> None:
+        """Write the messages of *groups*. Raises OSError."""
+        data = {path: b"".join(lines) for path, lines in self._lines(groups).items()}
         self._needed = set(data)
         self._finish([file for path, file in [*self._files.items()] if self._is_over(file, len(data.get(path, b"")))])
         if fresh := [path for path in data if path not in self._files]:
@@ -100,7 +103,7 @@ class FileSink:
         for path, text in data.items():
             file = self._files[path] = self._files.pop(path)
             file.write(text, now)
-        self._received = messages[-1].received
+        self._received = received_of(groups[-1])
         self._needed = set()
         if time.monotonic() >= self._tidied + TIDY_S:
             self._tidy()
@@ -129,28 +132,28 @@ class FileSink:
         while self._files:
             self._files.popitem()[1].close()
 
-    def _lines(self, messages: Sequence[Message]) -> dict[str, list[str]]:
-        """Return *messages* as lines, by path."""
-        lines: dict[str, list[str]] = {}
-        of_path: list[str] = []
-        tag, received = "", -1
-        for number, message in enumerate(messages):
-            if message.received != received or (self._has_tags and message.tag != tag):  # most share it with the last
-                tag, received = message.tag, message.received
-                of_path = lines.setdefault(self._path(message), [])
-            of_path.append(self._render(message))
-            if number % STEP_MAX == STEP_MAX - 1:
-                self._host.rest()
+    def _lines(self, groups: Sequence[Group]) -> dict[str, list[bytes]]:
+        """Return the messages of *groups* as lines, by path."""
+        lines: dict[str, list[bytes]] = {}
+        for group in groups:
+            if isinstance(group, Found):
+                tag, received = group.batch.tag.decode("utf-8", "replace"), group.batch.received
+                lines.setdefault(self._path(tag, received), []).append(self._render(group))
+            else:
+                for message in group:
+                    path = self._path(message.tag, message.received)
+                    lines.setdefault(path, []).append(self._render([message]))
+            self._host.rest()
         return lines
 
-    def _path(self, message: Message) -> str:
-        moment = self._template.moment_at(message.received)
-        key = (message.tag if self._has_tags else "", moment)
+    def _path(self, tag: str, received: int) -> str:
+        moment = self._template.moment_at(received)
+        key = (tag if self._has_tags else "", moment)
         path = self._paths.get(key)
         if path is None:
             if len(self._paths) >= PATHS_MAX:
                 self._paths.clear()
-            path = self._paths[key] = self._path_of(message.tag, message.received)
+            path = self._paths[key] = self._path_of(tag, received)
         return path
 
     def _path_of(self, tag: str, received: int) -> str:
@@ -222,7 +225,7 @@ class FileSink:
 
 
 def tags_max() -> int:
-    """Return for how many messages of different tags files may be open: most descriptors are left to connections."""
+    """Return for how many groups of different tags files may be open: most descriptors are left to connections."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return TAGS_MAX if limit == resource.RLIM_INFINITY else max(min(TAGS_MAX, limit // TAGS_SHARE), 1)
 

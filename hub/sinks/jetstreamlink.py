@@ -24,7 +24,7 @@ import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from hub.natsclient import NO_MESSAGE, NO_STREAM, NatsClient, NatsFault, answer_in
+from hub.natsclient import NO_MESSAGE, NO_STREAM, NatsClient, NatsFault, answer_in, publication
 from hub.sinks.kinds import Jetstream
 from hub.sinks.sink import Halted, Host, SinkFault
 
@@ -178,13 +178,17 @@ class JetstreamLink:
                 if expected is not None:
                     return await self._publish_batch([_without_id(post) for post in posts], expected)
         place = expected
-        for post in posts:
-            place = await self._publish_one(post, place if expected is not None else None)
+        for number, post in enumerate(posts, 1):
+            place, is_known = await self._publish_one(post, place if expected is not None else None)
+            if not is_known and self._is_atomic and number < len(posts):
+                return await self._publish(posts[number:], place if expected is not None else None)
         assert place is not None
         return place
 
-    async def _publish_one(self, post: Post, expected: int | None, more: Mapping[str, str] | None = None) -> int:
-        """Publish *post*; return its place when it is acknowledged."""
+    async def _publish_one(
+        self, post: Post, expected: int | None, more: Mapping[str, str] | None = None
+    ) -> tuple[int, bool]:
+        """Publish *post*; return its place when it is acknowledged, and whether the stream had it already."""
         headers = {**post.headers, **_expecting(expected), **(more or {})}
         reply = self._loop.create_future()
         number = str(next(self._numbers))
@@ -201,7 +205,7 @@ class JetstreamLink:
             del self._replies[number]
         if answer.get("duplicate") and expected is not None:
             return await self._publish_one(_without_id(post), expected, more)
-        return self._place_in(answer)
+        return self._place_in(answer), bool(answer.get("duplicate"))
 
     def _place_in(self, answer: Mapping[str, Any]) -> int:
         """Return the place of the message that *answer* acknowledges. Raises NatsFault if it acknowledges none."""
@@ -212,12 +216,15 @@ class JetstreamLink:
 
     async def _publish_batch(self, posts: Sequence[Post], expected: int | None) -> int:
         name = os.urandom(16).hex()
+        frames = []
         for number, post in enumerate(posts[:-1], 1):
             first = _expecting(expected) if number == 1 else {}
             headers = {**post.headers, **first, "Nats-Batch-Id": name, "Nats-Batch-Sequence": str(number)}
-            await self._client.publish(post.subject, post.payload, headers=headers)
+            frames.append(publication(post.subject, post.payload, headers))
+        await self._client.send(b"".join(frames))
         end = {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(len(posts)), "Nats-Batch-Commit": "1"}
-        return await self._publish_one(posts[-1], None, end)
+        place, _ = await self._publish_one(posts[-1], None, end)
+        return place
 
     def _take(self, message: Any) -> None:
         reply = self._replies.get(message.subject.rpartition(".")[2])

@@ -1,7 +1,8 @@
 """
 Reads the journal for a sink, in portions: what is there now, filtered, in order.
 
-A sink gets decoded messages (`Decoded`), or batches as they are stored (`Undecoded`).
+A sink gets decoded messages one by one (`Decoded`) or in groups (`Grouped`), or batches as they are stored
+(`Undecoded`).
 
 Always true:
 - a portion is made from at most `PORTION_BYTES` of entries and one piece more, or from one entry of at most
@@ -16,6 +17,7 @@ Not here: when to read, and what happens to a portion (hub.sinks.runner).
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -25,6 +27,7 @@ import msgspec
 from hub.control.reading import OMITTED, PIECE_BYTES, Pace, pieces
 from hub.journal.reader import Gap, Reader
 from hub.message import DEAD_TAG, Batch, Message
+from hub.query.found import Found, Group, last_of
 from hub.query.query import Query
 from hub.sinks.kinds import SinkTable
 from hub.sinks.stored import Stored, some, whole
@@ -81,11 +84,11 @@ class Form(Protocol[T]):
         """Return the last sequence of *item*."""
 
 
-class Decoded:
-    """Messages, for a sink that takes at most *messages_max* of them at once."""
+class Grouped:
+    """Messages in groups, none of which is empty, for a sink that takes at most *groups_max* of them at once."""
 
-    def __init__(self, table: SinkTable, messages_max: int) -> None:
-        self.items_max: int = messages_max
+    def __init__(self, table: SinkTable, groups_max: int) -> None:
+        self.items_max: int = groups_max
         self.entry_bytes_max: int = ENTRY_BYTES_MAX
         self._query = table.query()
 
@@ -94,8 +97,30 @@ class Decoded:
             return iter((batch,))
         return _cut(batch, PIECE_BYTES, self.entry_bytes_max)
 
+    def wanted(self, piece: Batch, after: int) -> list[Group]:
+        found = self._query.found_in(piece)
+        group = found if isinstance(found, Found) else [*found]
+        if piece.sequence <= after:
+            group = [message for message in group if message.sequence > after]
+        return [group] if group else []
+
+    def last(self, item: Group) -> int:
+        return last_of(item)
+
+
+class Decoded:
+    """Messages, for a sink that takes at most *messages_max* of them at once."""
+
+    def __init__(self, table: SinkTable, messages_max: int) -> None:
+        self._groups = Grouped(table, messages_max)
+        self.items_max: int = self._groups.items_max
+        self.entry_bytes_max: int = self._groups.entry_bytes_max
+
+    def pieces(self, batch: Batch) -> Iterator[Batch]:
+        return self._groups.pieces(batch)
+
     def wanted(self, piece: Batch, after: int) -> list[Message]:
-        return [message for message in self._query.messages(iter((piece,))) if message.sequence > after]
+        return [*itertools.chain.from_iterable(self._groups.wanted(piece, after))]
 
     def last(self, item: Message) -> int:
         return item.sequence

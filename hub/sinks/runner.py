@@ -38,9 +38,9 @@ from hub.sinks.deadletter import Reports
 from hub.sinks.figures import Figures
 from hub.sinks.kinds import SinkTable
 from hub.sinks.place import Place
-from hub.sinks.portions import Decoded, Form, Missing, Portion, Portions, TooLarge, Undecoded
+from hub.sinks.portions import Decoded, Form, Grouped, Missing, Portion, Portions, TooLarge, Undecoded
 from hub.sinks.reporter import Reporter
-from hub.sinks.sink import Halted, Host, Sink, SinkBase, SinkFault, StoredSink, reason_of
+from hub.sinks.sink import GroupSink, Halted, Host, Sink, SinkBase, SinkFault, StoredSink, reason_of
 from hub.sinks.stored import Stored
 from hub.sinks.table import make
 from hub.sinks.waker import Waker
@@ -407,6 +407,8 @@ def _form_of(sink: SinkBase, table: SinkTable) -> Form[Any]:
     """Return in which form *sink* gets messages."""
     if isinstance(sink, StoredSink):
         return Undecoded(table, sink.batch_bytes_max, sink.entry_bytes_max)
+    if isinstance(sink, GroupSink):
+        return Grouped(table, sink.groups_max)
     return Decoded(table, cast(Sink, sink).messages_max)
 
 
@@ -415,5 +417,8 @@ def _deliver(sink: SinkBase, items: Sequence[Any]) -> int:
     if isinstance(sink, StoredSink):
         sink.deliver_stored(items)
         return sum(stored.batch.count for stored in items)
+    if isinstance(sink, GroupSink):
+        sink.deliver_groups(items)
+        return sum(map(len, items))
     cast(Sink, sink).deliver(items)
     return len(items)

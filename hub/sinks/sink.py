@@ -1,6 +1,6 @@
 """
-The contract of a sink: what it does for its runner (`Sink` or `StoredSink`), what its runner does for it (`Host`), and
-how it fails.
+The contract of a sink: what it does for its runner (`Sink`, `GroupSink` or `StoredSink`), what its runner does for it
+(`Host`), and how it fails.
 
 Not here: the runner (hub.sinks.runner), the types (hub.sinks.table). docs/extending.md shows a sink of one's own.
 """
@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from hub.errors import MpsrError
 from hub.message import Message
+from hub.query.found import Group
 from hub.sinks.stored import Stored
 from hub.sinks.waker import Waker
 
@@ -87,7 +88,8 @@ class Host(Protocol):
 
 class SinkBase(Protocol):
     """
-    A way out, made for one table: a `Sink` or a `StoredSink`. All of it is called on one thread, and may block there.
+    A way out, made for one table: a `Sink`, a `GroupSink` or a `StoredSink`. All of it is called on one thread, and may
+    block there.
 
     After an error it is closed, and a fresh one continues after the cursor.
     """
@@ -119,6 +121,20 @@ class Sink(SinkBase, Protocol):
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Deliver *messages*, in order. Raises `SinkFault`, OSError or `Halted`: they come again, all of them."""
+
+
+@runtime_checkable
+class GroupSink(SinkBase, Protocol):
+    """
+    A sink that takes decoded messages in groups, each from one batch, so that it can format many at once
+    (`hub.query.rendering.json_of`). That it has `deliver_groups` makes it one.
+    """
+
+    groups_max: int
+    """How many groups `deliver_groups` takes at once."""
+
+    def deliver_groups(self, groups: Sequence[Group]) -> None:
+        """Deliver the messages of *groups*, in order. Raises `SinkFault`, OSError or `Halted`: all come again."""
 
 
 @runtime_checkable

@@ -82,7 +82,7 @@ def run(folder: Path, host: Stored, template: str, **table: Any) -> None:
         sink.open(host.delivered, detail)
         portions: Iterator[list[Message]] = (MESSAGES[at : at + 2] for at in range(host.delivered, len(MESSAGES), 2))
         for number, portion in enumerate(portions):
-            sink.deliver(portion)
+            sink.deliver_groups([portion])
             host.delivered = portion[-1].sequence
             if number % 3 == 2:
                 host.checkpoint()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from hub.message import Message, Peer
@@ -19,6 +20,7 @@ from hub.sinks.sink import SinkFault
 from hub.sinks.values import SinkName
 from tests.hub.sinks.delivering import Alone
 from tests.natsserver import NatsServer
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_each_message_is_one(server: NatsServer) -> None:
     """Its subject is the stream and the tag, its payload the line of `mpsr logs --output json`."""
     sink = sink_of(Alone(), server)
     messages = [message(1), message(2, "a b"), message(3)]
-    sink.deliver(messages)
+    sink.deliver_groups([messages])
     assert sink.safe == 3
     subjects = "LOGS.app.web", "LOGS.a%20b", "LOGS.app.web"
     assert in_stream(server) == [
@@ -73,22 +75,55 @@ def test_each_message_is_one(server: NatsServer) -> None:
 def test_what_comes_again_is_dropped_by_the_server(server: NatsServer) -> None:
     """Also within a batch with new messages; after a rewind it is meant to arrive again."""
     host = Alone()
-    sink_of(host, server).deliver([message(number) for number in range(1, 5)])
+    sink_of(host, server).deliver_groups([[message(number) for number in range(1, 5)]])
     sink = sink_of(host, server)
-    sink.deliver([message(number) for number in range(3, 8)])
-    sink.deliver([message(8)])
+    sink.deliver_groups([[message(number) for number in range(3, 8)]])
+    sink.deliver_groups([[message(8)]])
     assert [payload["sequence"] for _, payload in in_stream(server)] == [*range(1, 9)]
     host.rewound = 1
-    sink_of(host, server).deliver([message(1), message(2)])
+    sink_of(host, server).deliver_groups([[message(1), message(2)]])
     assert [payload["sequence"] for _, payload in in_stream(server)] == [*range(1, 9), 1, 2]
+
+
+def test_another_hub_has_published_since(server: NatsServer) -> None:
+    """What the stream has is dropped by the server, and the rest is published, in order and once."""
+    host, other = Alone(), Alone()
+    other.hub_id = bytes(16)
+    sink_of(host, server).deliver_groups([[message(number) for number in range(1, 5)]])
+    sink_of(other, server).deliver_groups([[message(77)]])
+    sink_of(host, server).deliver_groups([[message(number) for number in range(3, 9)]])
+    assert [payload["sequence"] for _, payload in in_stream(server)] == [1, 2, 3, 4, 77, 5, 6, 7, 8]
+
+
+def test_a_journal_of_which_a_backup_was_restored(server: NatsServer) -> None:
+    """Its new messages have known sequences, and are left out only while the server remembers these."""
+
+    async def make() -> None:
+        async with server.client() as client:
+            await client.jetstream().add_stream(name="LOGS", subjects=["LOGS.>"], duplicate_window=0.1)
+
+    asyncio.run(make())
+    host = Alone()
+    sink_of(host, server).deliver_groups([[message(1), message(2), message(3)]])
+    sink = sink_of(host, server)
+    later = msgspec.structs.replace(message(2, text="after the backup"), received=7)
+
+    def is_there() -> bool:
+        sink.deliver_groups([[message(1), later]])
+        return len(in_stream(server)) >= 4
+
+    eventually(is_there)
+    found = [payload for _, payload in in_stream(server)]
+    assert [payload["sequence"] for payload in found] == [1, 2, 3, 2], "what the sink knows is not published again"
+    assert found[3]["record"]["message"] == "after the backup"
 
 
 def test_a_message_that_does_not_fit(server: NatsServer) -> None:
     """Is a dead letter; the others are published."""
     host = Alone()
     sink = sink_of(host, server, subject="eu.logs")
-    sink.deliver([message(1, text="x" * (1 << 20))])
-    sink.deliver([message(2), message(3, text="x" * (1 << 20))])
+    sink.deliver_groups([[message(1, text="x" * (1 << 20))]])
+    sink.deliver_groups([[message(2), message(3, text="x" * (1 << 20))]])
     assert host.refused == [(1, "too large for a message of NATS"), (3, "too large for a message of NATS")]
     assert [(subject, payload["sequence"]) for subject, payload in in_stream(server)] == [("eu.logs.app.web", 2)]
 
@@ -103,7 +138,7 @@ def test_a_server_that_is_gone(server: NatsServer) -> None:
     sink = sink_of(Alone(), server)
     server.kill()
     with pytest.raises(SinkFault):
-        sink.deliver([message(1), message(2)])
+        sink.deliver_groups([[message(1), message(2)]])
     with pytest.raises(SinkFault):
         idle_until_fault(sink)
 
