@@ -15,6 +15,7 @@ MODULES = {
     "nats": ("nats", "nacl"),
     "otlp": ("opentelemetry.proto",),
     "sql": ("duckdb", "arro3"),
+    "tui": ("textual",),
 }
 """Modules by which an extra of pyproject.toml is recognized."""
 

@@ -32,7 +32,7 @@ LAYERS = """
     hub.service.*
     hub
     producers.spawn.lifecycle producers.spawn.procfile producers.spawn.lines
-    producers.* producers producers.examples.* hub.bench.* hub.importing.*
+    producers.* producers producers.examples.* hub.bench.* hub.importing.* hub.viewer.*
     hub.cli.* hub.cli hub.__main__
 """
 ORDER = LAYERS.split()

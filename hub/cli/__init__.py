@@ -40,6 +40,7 @@ COMMANDS = {
     "spawn": "Run commands as supervised producers.",
     "sql": "Query the journal with SQL.",
     "stats": "Show the counters of the running hub.",
+    "top": "Watch messages and producers on the terminal.",
     "uninstall": "Stop the service and remove its files.",
     "verify": "Check the journal for damaged, missing and misplaced batches.",
     "web": "Open the page of the running hub in a browser.",
