@@ -20,8 +20,8 @@ import msgspec
 from hub.entries import NS
 from hub.escaping import escape, escape_json
 from hub.query.counting import Table, level_name
-from hub.query.index import NO_RANK, Counts
-from hub.query.level import LEVELS
+from hub.query.index import Counts
+from hub.query.level import LEVELS, NO_RANK
 from hub.query.rendering import LEVEL_COLOURS, rfc3339
 from hub.query.timeline import Bar, Timeline
 

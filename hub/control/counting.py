@@ -11,7 +11,7 @@ Not here: the methods (hub.control.looking), what is counted (hub.query.timeline
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol
 
 from hub.control.reading import Selection
@@ -21,6 +21,7 @@ from hub.query import indexed
 from hub.query.counting import Table
 from hub.query.found import Found
 from hub.query.index import Counts
+from hub.query.ranks import Ranked
 from hub.query.timeline import Timeline
 
 _UNREADABLE = CLIENT_LOSS_TAG.decode()
@@ -40,17 +41,25 @@ class Counted(Selection):
 
     def groups(self, batches: Iterator[Batch | Gap]) -> Iterator[Iterable[Message]]:
         """Yield the wanted messages of each piece of a batch; none after each batch, because a step may be over."""
+        return self._groups(batches, self.found_in)
+
+    def counted_groups(self, batches: Iterator[Batch | Gap]) -> Iterator[Iterable[Message]]:
+        """Yield the same for a caller that counts."""
+        return self._groups(batches, self.counted_in)
+
+    def _groups(
+        self, batches: Iterator[Batch | Gap], find: Callable[[Batch | Gap], Iterable[Message]]
+    ) -> Iterator[Iterable[Message]]:
         for found in batches:
             for piece in self.pieces(found):
-                yield self.readable(piece)
+                yield self.readable(find(piece))
             if self.is_over:
                 return
             yield ()
 
-    def readable(self, piece: Batch | Gap) -> Iterable[Message]:
-        """Return the wanted messages of *piece*, which is under a tag that may be read."""
-        group = self.found_in(piece)
-        if isinstance(group, Found):  # all of them are under the tag of the batch
+    def readable(self, group: Iterable[Message]) -> Iterable[Message]:
+        """Return those of *group* that may be read; they are of a batch that may be."""
+        if isinstance(group, (Found, Ranked)):  # all of them are under the tag of the batch
             return group
         return (message for message in group if self.rights.may_read(message.tag))
 
@@ -103,6 +112,6 @@ def _add_undecoded(found: Batch | Gap, query: Counted, table: Table) -> None:
         query.is_over = True
     elif isinstance(found, Gap) or not query.rights.may_read(_UNREADABLE):  # entries that cannot be read do not count
         for piece in query.pieces(found):
-            table.add(query.readable(piece))
+            table.add(query.readable(query.found_in(piece)))
     elif found.count and query.selects(found):
         table.add_batch(found)

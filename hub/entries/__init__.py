@@ -37,7 +37,7 @@ from hub.entries.form import (
     str_header,
 )
 from hub.entries.markers import count_markers, count_messages, is_marker, may_have_markers
-from hub.entries.reading import decode_value, pairs, pairs_with, read_each, time_of, times_of, whole_entry
+from hub.entries.reading import decode_value, pairs, pairs_with, read_each, time_of, times_of, values_with, whole_entry
 from hub.entries.search import contains
 from hub.entries.syslogline import before_syslog, may_have_syslog
 from hub.entries.wellformed import (
@@ -96,5 +96,6 @@ __all__ = [
     "str_header",
     "time_of",
     "times_of",
+    "values_with",
     "whole_entry",
 ]

@@ -86,6 +86,25 @@ def pairs_with(keys: Sequence[str]) -> Callable[[bytes | memoryview, int], Seque
     return read
 
 
+def values_with(key: str) -> Callable[[bytes | memoryview, int], Sequence[tuple[msgspec.Raw, Any]] | None]:
+    """
+    Return a function like that of `pairs_with` that decodes one key, in half of the time. In place of a record it
+    returns an object whose `value` is that of *key*, None if there is none.
+    """
+    one = msgspec.defstruct("one", [("value", Any, None)], rename={"value": key}, gc=False)
+    decode = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, one]], ext_hook=_ext).decode  # type: ignore[valid-type]
+
+    def read(entries: bytes | memoryview, count: int) -> Sequence[tuple[msgspec.Raw, Any]] | None:
+        if array_length(entries) != count:
+            return None
+        try:
+            return decode(entries)
+        except UNDECODABLE:
+            return None
+
+    return read
+
+
 def times_of(pairs: Sequence[tuple[msgspec.Raw, object]]) -> list[int] | None:
     """Return nanoseconds since the epoch for the time of each pair; None if not each has the usual form."""
     packed = b"".join(map(_TIME, pairs))

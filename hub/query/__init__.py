@@ -5,6 +5,7 @@ query, found             filters over batches; the wanted messages of a batch
 candidates, literals     what every wanted message contains, found by bytes before anything is decoded
 packedfield              the bytes of a field with a value that is looked for
 plaintext                a text that is found as it is
+ranks                    the levels of a batch, without its records
 condition, level         one condition on a record (`--where`); levels as log libraries write them (`--level`)
 backward                 the last N, and the newest first
 index, indexing          what the index of a segment knows; makes it

@@ -26,7 +26,8 @@ from hub.message import Batch, Message
 from hub.query.condition import ABSENT, look_up
 from hub.query.counting import text_of
 from hub.query.found import Found, found_of
-from hub.query.level import KEYS, LEVELS, rank_of, rank_of_name
+from hub.query.level import LEVELS, NO_RANK, OF_LEVEL, has_level, rank_of, rank_of_name
+from hub.query.ranks import RankFinder, Ranks
 from hub.query.rendering import TEXT_KEYS, clamped, records_json, text_in
 
 _US, _NS_OF_US = 1_000_000, 1_000
@@ -35,6 +36,7 @@ PART_ROWS = 1 << 16
 PART_BYTES = 8 << 20
 """Bytes of entries that are handed on together, so that long messages do not take much memory."""
 _NAMES_MAX = 1_000
+_INDEX_OF_RANK = {**dict(zip(range(len(LEVELS)), range(len(LEVELS)), strict=True)), NO_RANK: len(LEVELS)}
 _NUMBER_MIN, _NUMBER_MAX = -(1 << 63), (1 << 63) - 1
 
 
@@ -50,12 +52,16 @@ Values: TypeAlias = "array[int] | Choices | list[str | None]"
 
 
 class Rows(NamedTuple):
-    """Messages of one tag and one peer: the first one, and sequences, times (ns) and records of all."""
+    """
+    Messages of one tag and one peer: the first one, and sequences, times (ns) and records of all. Or their *ranks*, if
+    the level is all that is wanted of the records; then there are none.
+    """
 
     first: Message
     sequences: Sequence[int]
     times: Found | list[int]
     records: Sequence[dict[Any, Any]]
+    ranks: Ranks | None = None
 
 
 class Part(NamedTuple):
@@ -121,7 +127,7 @@ class _Sources:
 
     def add(self, rows: Rows) -> None:
         index = self._known.setdefault(self._read(rows.first), len(self._known))
-        self._indexes.extend(array("I", (index,)) * len(rows.records))
+        self._indexes.extend(array("I", (index,)) * len(rows.sequences))
 
     def take(self) -> Values:
         taken = Choices([*self._known], self._indexes)
@@ -138,6 +144,11 @@ class _Levels:
         self._known: dict[object, int] = {}  # the index of a name under `level`, which is the first key that counts
 
     def add(self, rows: Rows) -> None:
+        if rows.ranks is not None:
+            ranks = rows.ranks.ranks
+            self._indexes.extend(map(_INDEX_OF_RANK.__getitem__, ranks) if NO_RANK in ranks else ranks)
+            self.misfits += rows.ranks.misfits
+            return
         known, records = self._known, rows.records
         try:
             indexes = [known.get(record.get("level"), -1) for record in records]
@@ -152,7 +163,7 @@ class _Levels:
     def _index(self, record: dict[Any, Any]) -> int:
         rank = rank_of(record)
         if rank is None:
-            self.misfits += _has_level(record)
+            self.misfits += has_level(record)
             return len(LEVELS)
         name = record.get("level")
         if (
@@ -167,11 +178,6 @@ class _Levels:
     def take(self) -> Values:
         indexes, self._indexes = self._indexes, array("I")
         return Choices([*LEVELS, None], indexes)
-
-
-def _has_level(record: dict[Any, Any]) -> bool:
-    log = record.get("log")
-    return any(record.get(key) is not None for key in KEYS) or (isinstance(log, dict) and log.get("level") is not None)
 
 
 def _messages(records: Sequence[dict[Any, Any]]) -> tuple[list[str | None], int]:
@@ -212,7 +218,7 @@ def _number(read: Callable[[Message], int]) -> Callable[[], _Column]:
     """Return a maker of the column of a number that all messages of a batch have in common."""
 
     def values(rows: Rows) -> Iterable[int]:
-        return array("q", (min(max(read(rows.first), _NUMBER_MIN), _NUMBER_MAX),)) * len(rows.records)
+        return array("q", (min(max(read(rows.first), _NUMBER_MIN), _NUMBER_MAX),)) * len(rows.sequences)
 
     return lambda: _Numbers(values)
 
@@ -222,28 +228,31 @@ def _source(read: Callable[[Message], str | None]) -> Callable[[], _Column]:
 
 
 class Kind(NamedTuple):
-    """A column: its type in SQL, who collects its values, and the keys of a record that it needs; None: all."""
+    """
+    A column: its type in SQL, what collects its values, and the keys of a record that it needs; None: all. *of_batch*:
+    it needs nothing of the entries at all, if they can be read.
+    """
 
     type: str
     column: Callable[[], _Column]
     keys: tuple[str, ...] | None = ()
+    of_batch: bool = False
 
 
 _TIME, _NUMBER, _TEXT, _LEVEL, _JSON = "TIMESTAMPTZ", "BIGINT", "VARCHAR", "LEVEL", "JSON"
-_OF_LEVEL = (*KEYS, "log", "hostname", "v")
 COLUMNS: dict[str, Kind] = {
-    "sequence": Kind(_NUMBER, lambda: _Numbers(lambda rows: rows.sequences)),
-    "received": Kind(_TIME, _number(lambda message: microseconds(message.received))),
+    "sequence": Kind(_NUMBER, lambda: _Numbers(lambda rows: rows.sequences), of_batch=True),
+    "received": Kind(_TIME, _number(lambda message: microseconds(message.received)), of_batch=True),
     "time": Kind(_TIME, lambda: _Numbers(_times)),
-    "tag": Kind(_TEXT, _source(lambda message: message.tag)),
-    "pid": Kind(_NUMBER, _number(lambda message: message.peer.pid)),
-    "uid": Kind(_NUMBER, _number(lambda message: message.peer.uid)),
-    "gid": Kind(_NUMBER, _number(lambda message: message.peer.gid)),
-    "comm": Kind(_TEXT, _source(lambda message: message.peer.comm)),
-    "unit": Kind(_TEXT, _source(lambda message: message.peer.unit or None)),
-    "container": Kind(_TEXT, _source(lambda message: message.peer.container or None)),
-    "host": Kind(_TEXT, _source(lambda message: None if message.home is None else message.home.host)),
-    "level": Kind(_LEVEL, _Levels, _OF_LEVEL),
+    "tag": Kind(_TEXT, _source(lambda message: message.tag), of_batch=True),
+    "pid": Kind(_NUMBER, _number(lambda message: message.peer.pid), of_batch=True),
+    "uid": Kind(_NUMBER, _number(lambda message: message.peer.uid), of_batch=True),
+    "gid": Kind(_NUMBER, _number(lambda message: message.peer.gid), of_batch=True),
+    "comm": Kind(_TEXT, _source(lambda message: message.peer.comm), of_batch=True),
+    "unit": Kind(_TEXT, _source(lambda message: message.peer.unit or None), of_batch=True),
+    "container": Kind(_TEXT, _source(lambda message: message.peer.container or None), of_batch=True),
+    "host": Kind(_TEXT, _source(lambda message: None if message.home is None else message.home.host), of_batch=True),
+    "level": Kind(_LEVEL, _Levels, OF_LEVEL),
     "message": Kind(_TEXT, lambda: _Texts(_messages), TEXT_KEYS),
     "record": Kind(_JSON, lambda: _Texts(lambda records: (records_json(records), 0)), None),
 }
@@ -264,18 +273,30 @@ class Columns:
         """The size of the entries that were decoded, in whole or in part."""
         self._columns = [kind.column() for kind in kinds]
         keys = {key for kind in kinds for key in kind.keys or ()}
+        self._is_of_batch = all(kind.of_batch for kind in kinds)
+        self._ranks = RankFinder() if keys == {*OF_LEVEL} and all(kind.keys is not None for kind in kinds) else None
         self._pairs = codec.pairs if any(kind.keys is None for kind in kinds) else codec.pairs_with(sorted(keys))
         self._rows = self._bytes = 0
 
-    def add(self, found: Batch | Gap) -> None:
-        """Add all messages of a batch, or the one that stands for a gap."""
+    def add(self, found: Batch | Gap, *, is_readable: bool = False) -> None:
+        """
+        Add all messages of a batch, or the one that stands for a gap. *is_readable*: it is known that each of its
+        entries can be read.
+        """
         batch = found.as_batch() if isinstance(found, Gap) else found
         may_read = self._may_read
         if may_read is not None and not may_read(batch.tag.decode("utf-8", "replace")):
             return
         size = len(batch.entries)
-        self.decoded_bytes += size
         self._bytes += size
+        if self._is_of_batch and is_readable:
+            self._add(_rows_without_records(batch))
+            return
+        self.decoded_bytes += size
+        ranks = None if self._ranks is None else self._ranks.find(batch)
+        if ranks is not None:
+            self._add(_rows_without_records(batch, ranks))
+            return
         messages = self._messages(batch)
         if may_read is not None and not isinstance(messages, Found):  # an unreadable entry has a tag of its own
             messages = (message for message in messages if may_read(message.tag))
@@ -293,9 +314,12 @@ class Columns:
     def add_messages(self, messages: Iterable[Message]) -> None:
         """Add messages of one batch."""
         for rows in _rows_of(messages):
-            for column in self._columns:
-                column.add(rows)
-            self._rows += len(rows.records)
+            self._add(rows)
+
+    def _add(self, rows: Rows) -> None:
+        for column in self._columns:
+            column.add(rows)
+        self._rows += len(rows.sequences)
 
     @property
     def is_full(self) -> bool:
@@ -319,3 +343,9 @@ def _rows_of(messages: Iterable[Message]) -> Iterator[Rows]:
     for _, group in itertools.groupby(messages, attrgetter("tag")):
         some = [*group]
         yield Rows(some[0], [each.sequence for each in some], [each.time for each in some], [m.record for m in some])
+
+
+def _rows_without_records(batch: Batch, ranks: Ranks | None = None) -> Rows:
+    sequences = range(batch.sequence, batch.sequence + batch.count)
+    first = batch.message(batch.tag.decode("utf-8", "replace"), 0, {}, batch.sequence)
+    return Rows(first, sequences, Found(batch, sequences, b"" if ranks is None else ranks.stamps, ()), (), ranks)

@@ -25,9 +25,10 @@ from hub.entries import is_value_deeper
 from hub.message import Batch, Message
 from hub.query.condition import ABSENT, look_up
 from hub.query.found import Found
-from hub.query.index import NO_RANK, Counts
-from hub.query.level import LEVELS, rank_of
+from hub.query.index import Counts
+from hub.query.level import LEVELS, NO_RANK, rank_of
 from hub.query.query import Query
+from hub.query.ranks import Ranked
 
 VALUES_MAX = 1_000_000
 """About 200 MB for short values."""
@@ -76,6 +77,11 @@ class Table:
 
     def add(self, messages: Iterable[Message]) -> None:
         """Count *messages*."""
+        if isinstance(messages, Ranked) and self.takes_counts:
+            tag = messages.batch.tag.decode("utf-8", "replace")
+            for known, count in messages.counts().items():
+                self._add_known(tag, known, count)
+            return
         if isinstance(messages, Found) and self.takes_counts:
             tag = messages.batch.tag.decode("utf-8", "replace")
             for rank, count in Counter(map(rank_of, messages.records)).items():

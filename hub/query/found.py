@@ -76,9 +76,13 @@ def found_of(batch: Batch, sequences: Sequence[int], pairs: Sequence[Pair]) -> F
     if not pairs:
         return None
     times, records = zip(*pairs, strict=True)
+    stamps = stamps_of(times)
+    return None if stamps is None else Found(batch, sequences, stamps, records)
+
+
+def stamps_of(times: Sequence[msgspec.Raw]) -> bytes | None:
+    """Return the packed times, one after the other; None if one is no EventTime."""
     stamps = b"".join(times)
     if set(map(len, times)) != _STAMP_BYTES or stamps[:: _STAMP.size] != b"\xd7" * len(times):
         return None
-    if stamps[1 :: _STAMP.size].strip(b"\0"):
-        return None
-    return Found(batch, sequences, stamps, records)
+    return None if stamps[1 :: _STAMP.size].strip(b"\0") else stamps

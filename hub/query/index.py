@@ -31,7 +31,6 @@ from hub.query.query import Query
 GROUPS_MAX = 64
 ALL_TAGS = -1
 """Stands for the tag of the series that count all messages."""
-NO_RANK = -1
 _COUNTS, _GROUPS, _WORDS = range(SECTIONS)
 _COMPRESSION = 6
 _EVERYWHERE = (1 << GROUPS_MAX) - 1
@@ -41,7 +40,17 @@ _LETTERS = bytes(c if c == 0x5F or 0x61 <= c <= 0x7A else c + 32 if 0x41 <= c <=
 
 def words_of(data: bytes) -> list[bytes]:
     """Return the words in *data*, some of them several times."""
-    return [word for word in data.translate(_LETTERS).split() if len(word) >= _WORD_BYTES_MIN]
+    return [*filter(is_word, runs_of_letters(data))]
+
+
+def runs_of_letters(data: bytes) -> list[bytes]:
+    """Return the words in *data*, and what is too short to be one."""
+    return data.translate(_LETTERS).split()
+
+
+def is_word(run: bytes) -> bool:
+    """Return whether a run of letters is a word."""
+    return len(run) >= _WORD_BYTES_MIN
 
 
 def pack_numbers(form: str, numbers: Iterable[int]) -> bytes:
@@ -85,6 +94,7 @@ class Series(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Counts(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """
     The counts of a segment. *first_received* and *last_received* are nanoseconds, *begin_s* and *step_s* seconds.
+    *misfits*: how many messages have something as a level that is none; None in older indexes.
     """
 
     first_received: int
@@ -93,6 +103,12 @@ class Counts(msgspec.Struct, array_like=True, frozen=True, gc=False):
     step_s: int
     tags: Sequence[str]
     series: Sequence[Series]
+    misfits: int | None = None
+
+    @property
+    def are_all_readable(self) -> bool:
+        """Whether each message is under the tag of its block: none stands for an entry that cannot be read."""
+        return all(each.tag == each.within for each in self.series)
 
     def wanted(self, query: Query) -> Iterator[tuple[Series, str]]:
         """Yield the series of one tag each that *query* wants, and their tags."""

@@ -23,6 +23,7 @@ from hub.message import Batch, Message
 from hub.query.found import Found
 from hub.query.index import Counts, SegmentIndex
 from hub.query.query import Query
+from hub.query.ranks import Ranked
 
 
 def wanted_ranges(files: Files, query: Query, first: int, following: int | None) -> list[tuple[int, int]]:
@@ -56,28 +57,37 @@ def batches(folder: str, query: Query, after: int) -> Iterator[Batch | Gap]:
 
 def counted(folder: str, query: Query, after: int) -> Iterator[Counts | Iterable[Message]]:
     """
-    Yield the wanted messages after the sequence *after*, some at a time. For a segment whose counts are known and of
-    which all times are wanted, yield the counts instead: of all tags and levels, not only of those that are wanted.
+    Yield the wanted messages after the sequence *after*, some at a time, for a caller that counts by tag, level and
+    time of receipt. For a segment whose counts are known and of which all times are wanted, yield the counts instead:
+    of all tags and levels, not only of those that are wanted.
     """
     if not query.is_counted:
         yield from wanted_after(query, batches(folder, query, after), after)
         return
     reading = _Reading(folder, query, after)
+
+    def read_until(end: int) -> Iterator[Iterable[Message]]:
+        return _later(query.counted_groups(reading.until(end)), after)
+
     for segment in reading.segments():
-        yield from wanted_after(query, reading.until(segment.first), after)
+        yield from read_until(segment.first)
         counts = segment.counts()
         if counts is None or not query.contains(counts.first_received, counts.last_received):
-            yield from wanted_after(query, reading.until(segment.following), after)
+            yield from read_until(segment.following)
         else:
             yield counts
             reading.pass_to(segment.following)
-    yield from wanted_after(query, reading.until(SEQUENCE_MAX), after)
+    yield from read_until(SEQUENCE_MAX)
 
 
 def wanted_after(query: Query, found: Iterator[Batch | Gap], after: int) -> Iterator[Iterable[Message]]:
     """Yield the messages of *found* that *query* wants and whose sequence is above *after*."""
-    for group in query.groups(found):
-        is_later = isinstance(group, Found) and group.sequences[0] > after
+    return _later(query.groups(found), after)
+
+
+def _later(groups: Iterator[Iterable[Message]], after: int) -> Iterator[Iterable[Message]]:
+    for group in groups:
+        is_later = isinstance(group, (Found, Ranked)) and group.batch.sequence > after
         yield group if is_later else (message for message in group if message.sequence > after)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import sys
 import time
 from collections import Counter
@@ -26,21 +25,21 @@ from hub.journal.indexfile import SECTIONS, identify, index_name, list_indexes, 
 from hub.journal.segment import Segment, list_segments, segment_name
 from hub.message import Batch
 from hub.query.candidates import CASE_TWINS
-from hub.query.found import Found
 from hub.query.index import (
     ALL_TAGS,
     GROUPS_MAX,
-    NO_RANK,
     Counts,
     Group,
     Series,
     Words,
+    is_word,
     pack_numbers,
     pack_sections,
-    words_of,
+    runs_of_letters,
 )
-from hub.query.level import rank_of
+from hub.query.level import NO_RANK, has_level, rank_of
 from hub.query.query import Query
+from hub.query.ranks import Ranked
 
 SEGMENT_BYTES_MIN = 1 << 20
 """A smaller segment is read as fast as its index."""
@@ -51,7 +50,7 @@ _STEPS_MAX = 240
 _GROUP_BYTES_MIN = 64 << 10
 _WORDS_MAX, _WORDS_BYTES_MAX = 1 << 17, 2 << 20
 """Beyond this the texts are no language, and the index would be large."""
-_twin = re.compile(b"|".join(twin for twins in CASE_TWINS.values() for twin in twins)).search
+_TWINS = [twin for twins in CASE_TWINS.values() for twin in twins]
 
 
 class _Builder:
@@ -62,6 +61,7 @@ class _Builder:
         self._tags = dict[str, int]()
         self._seconds = Counter[tuple[int, int, int, int]]()  # by tag, that of the block, rank and second
         self._words = dict[bytes, int]()
+        self._runs = set[bytes]()  # of letters, in the group
         self._has_words = True
         self._groups: list[Group] = []
         self._begin = (0, 0, 0)  # of the group: sequence, offset, time of receipt
@@ -69,6 +69,7 @@ class _Builder:
         self._ranks = 0
         self._has_syslog = self._has_twins = False
         self._first = self._last = 0
+        self._misfits = 0
         self._query = Query()
 
     def add(self, batch: Batch, offset: int) -> None:
@@ -83,17 +84,21 @@ class _Builder:
         self._add_words(batch.entries)
 
     def _add_counts(self, batch: Batch) -> None:
-        found = self._query.found_in(batch)
+        found = self._query.counted_in(batch)
         second = batch.received // codec.NS
         within = self._tag(batch.tag.decode("utf-8", "replace"))
         self._group_tags.add(within)
-        if isinstance(found, Found):
-            keys = Counter((within, rank_of(record)) for record in found.records)
+        keys = Counter[tuple[int, int]]()
+        if isinstance(found, Ranked):
+            keys.update({(within, rank): count for rank, count in found.counts().items()})
+            self._misfits += found.misfits
         else:  # an unreadable entry has another tag
-            keys = Counter((self._tag(message.tag), rank_of(message.record)) for message in found)
-        for (tag, known), count in keys.items():
-            rank = NO_RANK if known is None else known
-            self._ranks |= 0 if known is None else 1 << known
+            for message in found:
+                known = rank_of(message.record)
+                keys[self._tag(message.tag), NO_RANK if known is None else known] += 1
+                self._misfits += known is None and has_level(message.record)
+        for (tag, rank), count in keys.items():
+            self._ranks |= 0 if rank == NO_RANK else 1 << rank
             self._group_tags.add(tag)
             self._seconds[tag, within, rank, second] += count
             self._seconds[ALL_TAGS, ALL_TAGS, rank, second] += count
@@ -104,15 +109,16 @@ class _Builder:
     def _add_words(self, entries: bytes | memoryview) -> None:
         data = bytes(entries)
         self._has_syslog = self._has_syslog or codec.may_have_syslog(data)
-        self._has_twins = self._has_twins or _twin(data) is not None
-        if not self._has_words:
-            return
-        bit, words = 1 << len(self._groups), self._words
-        for word in {*words_of(data)}:
-            words[word] = words.get(word, 0) | bit
-        self._has_words = len(words) <= _WORDS_MAX
+        self._has_twins = self._has_twins or any(codec.contains(data, twin) for twin in _TWINS)
+        if self._has_words:
+            self._runs.update(runs_of_letters(data))
 
     def _end_group(self) -> None:
+        bit, words = 1 << len(self._groups), self._words
+        for word in filter(is_word, self._runs):
+            words[word] = words.get(word, 0) | bit
+        self._has_words = self._has_words and len(words) <= _WORDS_MAX
+        self._runs = set()
         sequence, offset, received = self._begin
         tags = sorted(self._group_tags)
         kinds = self._has_syslog, self._has_twins
@@ -142,7 +148,7 @@ class _Builder:
             Series(*key, pack_numbers("I", [step for step, _ in each]), pack_numbers("I", [count for _, count in each]))
             for key, each in series.items()
         ]
-        return Counts(self._first, self._last, begin_s, step_s, [*self._tags], packed)
+        return Counts(self._first, self._last, begin_s, step_s, [*self._tags], packed, self._misfits)
 
 
 def sections_of(

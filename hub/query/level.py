@@ -22,6 +22,8 @@ from typing import Any
 from hub.query.candidates import Finder
 
 LEVELS = ("trace", "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+NO_RANK = -1
+"""Stands for the rank of a level that is not known."""
 _NAMES = {
     "trace": "verbose silly finest finer all notset vrb t v",
     "debug": "fine dbg d",
@@ -39,6 +41,8 @@ KEYS = (
     "severity_text", "severityText", "levelno", "level_number", "severity_number", "severityNumber", "priority",
     "PRIORITY",
 )  # fmt: skip
+OF_LEVEL = (*KEYS, "log", "hostname", "v")
+"""The keys of a record that its level depends on."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _Table = Sequence[tuple[int, str]]  # from the largest number down: what begins there
 _SYSLOG = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")
@@ -129,6 +133,12 @@ def level_of(record: dict[Any, Any]) -> tuple[str, int | None]:
     if isinstance(log, dict) and isinstance(log.get("level"), str):
         return "log", rank_of_name(log["level"])
     return "", None
+
+
+def has_level(record: dict[Any, Any]) -> bool:
+    """Return whether *record* has something in the place of a level, known or not."""
+    log = record.get("log")
+    return any(record.get(key) is not None for key in KEYS) or (isinstance(log, dict) and log.get("level") is not None)
 
 
 def rank_of_name(name: str) -> int | None:

@@ -21,7 +21,9 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from hub import entries as codec
 from hub.journal.reader import Gap
@@ -29,9 +31,10 @@ from hub.message import CLIENT_LOSS_TAG, LOSS_TAG, Batch, Message, Peer
 from hub.query.candidates import Find, Finder, are_dense, candidates, of_choice, of_regex
 from hub.query.condition import Condition
 from hub.query.found import Pair, found_of
-from hub.query.level import LevelCondition
+from hub.query.level import NO_RANK, LevelCondition
 from hub.query.literals import Choice, literals_of
 from hub.query.plaintext import PlainText, is_found
+from hub.query.ranks import Ranked, RankFinder
 
 _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of these characters matches itself literally
 # A regular expression of ASCII characters whose matches do not depend on the surrounding text: no anchors, no dot, no
@@ -50,6 +53,13 @@ _ID = re.compile(r"[0-9a-f]{1,64}").fullmatch
 Filter = Callable[[dict[Any, Any]], bool]
 WholeFilter = Callable[[Sequence[dict[Any, Any]]], bool]
 """Returns True if all records pass, False if that is not known."""
+
+
+class _Some(NamedTuple):
+    """The bytes of all entries of a batch, and the indexes of some of them."""
+
+    raws: Sequence[msgspec.Raw]
+    indexes: Sequence[int]
 
 
 class Query:
@@ -124,6 +134,7 @@ class Query:
                 self.texts += choices
         self.is_selective |= bool(self.texts)
         self._finders = (*self._of_text, *self._of_fields)
+        self._ranks = RankFinder()
         self._around: tuple[object, bool] = (None, False)  # the last window, and whether nothing in it is wanted
         self._holds = _all_of(filters)
         self.takes_batches: bool = self._holds is None and not self._wants_unreadable
@@ -145,6 +156,13 @@ class Query:
             if self._until is not None and found.received > self._until:
                 return
             yield self._wanted_gap(found) if isinstance(found, Gap) else self._wanted(found)
+
+    def counted_groups(self, batches: Iterator[Batch | Gap]) -> Iterator[Iterable[Message]]:
+        """Yield the same groups for a caller that counts by tag, level and time of receipt: see `counted_in`."""
+        for found in batches:
+            if self.is_after(found):
+                return
+            yield self.counted_in(found)
 
     def is_after(self, found: Batch | Gap) -> bool:
         """Return whether *found*, and all that follows, was received after *until*."""
@@ -174,6 +192,18 @@ class Query:
         """Return the wanted messages of one batch, whatever *until* is."""
         return self._wanted_gap(found) if isinstance(found, Gap) else self._wanted(found)
 
+    def counted_in(self, found: Batch | Gap) -> Iterable[Message]:
+        """
+        Return the wanted messages of one batch, if possible as `Ranked`: then only their levels are decoded, and an
+        entry counts as readable if its time and its level are.
+        """
+        if self.is_counted and isinstance(found, Batch) and self.selects(found):
+            ranks = self._ranks.find(found)
+            if ranks is not None:
+                rank_min = NO_RANK if self.rank_min is None else self.rank_min
+                return Ranked(found, ranks.ranks, rank_min, ranks.misfits)
+        return self.found_in(found)
+
     def _wanted_gap(self, gap: Gap) -> Iterable[Message]:
         return gap.as_batch().messages() if self._wants_gaps else ()
 
@@ -200,6 +230,10 @@ class Query:
     def _that_hold(self, batch: Batch, holds: Filter) -> Iterable[Message]:
         """Return the messages whose record passes. Entries that cannot pass are not decoded."""
         entries = batch.entries
+        if self.rank_min is not None and not self._finders and batch.count > _FEW:
+            some = self._of_rank(batch, self.rank_min)
+            if some is not None:
+                return self._passing_some(batch, *some, holds) if some.indexes else ()
         if self._finders:
             if isinstance(entries, memoryview) and self._is_around_unwanted(entries):
                 return ()
@@ -213,9 +247,26 @@ class Query:
                 starts = [*itertools.accumulate(map(len, raws), initial=codec.ARRAY_HEADER_BYTES)]
                 indexes = candidates(starts, finds)
                 if indexes is not None:
-                    entries = codec.join(map(raws.__getitem__, indexes), len(indexes))
-                    return _passing(batch, entries, [batch.sequence + index for index in indexes], holds, self._whole)
+                    return self._passing_some(batch, raws, indexes, holds)
         return _passing(batch, entries, _sequences(batch), holds, self._whole)
+
+    def _of_rank(self, batch: Batch, rank_min: int) -> _Some | None:
+        """Return the entries whose level is *rank_min* at least; None if that is not known, or if most are."""
+        found = self._ranks.find(batch)
+        if found is None:
+            return None
+        indexes = [index for index, rank in enumerate(found.ranks) if rank >= rank_min]
+        if not indexes:
+            return _Some((), ())
+        raws = codec.split(bytes(batch.entries), batch.count) if 2 * len(indexes) <= batch.count else None
+        return None if raws is None else _Some(raws, indexes)
+
+    def _passing_some(
+        self, batch: Batch, raws: Sequence[msgspec.Raw], indexes: Sequence[int], holds: Filter
+    ) -> Iterable[Message]:
+        """Return the messages whose record passes, of the entries that have these *indexes*."""
+        entries = codec.join(map(raws.__getitem__, indexes), len(indexes))
+        return _passing(batch, entries, [batch.sequence + index for index in indexes], holds, self._whole)
 
     def _is_around_unwanted(self, entries: memoryview) -> bool:
         """

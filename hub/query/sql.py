@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -32,6 +32,8 @@ from hub.query.sqlrows import Cached, MayRead, Progress, Stretch, parts
 
 MEMORY_MAX = "1GB"
 """Memory of a query; beyond it, sorting and grouping use files in a temporary folder."""
+INTERRUPT_S = 0.1
+"""How often a query that does not end is interrupted again."""
 VIEW = "messages"
 DESCRIBE = "DESCRIBE "
 _LIVE = "live_messages"
@@ -128,11 +130,12 @@ class Database:
         Run one statement and return what its rows are fetched from. If it is a query, *around* is the query around it.
         Raises SqlError.
         """
-        is_query = self.is_query(sql)
-        self.progress = Progress(self._report)
-        query = self._with_levels(sql) if is_query else sql
-        self.needs = self._plan(query) if is_query else EVERYTHING
-        self._show(self.needs, self._cached())
+        with parquet.failures(None):
+            is_query = self.is_query(sql)
+            self.progress = Progress(self._report)
+            query = self._with_levels(sql) if is_query else sql
+            self.needs = self._plan(query) if is_query else EVERYTHING
+            self._show(self.needs, self._cached())
         statement = around.format(f"({query}\n)") if is_query else query
         return self._interruptible(lambda: self.connection.execute(statement))
 
@@ -159,7 +162,9 @@ class Database:
             try:
                 return working.result()
             except KeyboardInterrupt:
-                self.connection.interrupt()
+                while not working.done():  # the next query needs the connection; and this one may only begin now
+                    self.connection.interrupt()
+                    wait((working,), timeout=INTERRUPT_S)
                 raise
 
     def _with_levels(self, sql: str) -> str:
@@ -179,7 +184,7 @@ class Database:
 
     def _show(self, needs: Needs, cached: Cached) -> None:
         """Make the view for a query."""
-        needs = needs if needs.columns else needs._replace(columns=("sequence",))  # a row has a column at least
+        needs = needs if needs.columns else needs._replace(columns=("tag",))  # a row has a column at least
         kinds = {name: COLUMNS[name] for name in needs.columns}
         stretches, folder, progress, may_read = cached.stretches, self._folder, self.progress, self._may_read
         self._stream = Stream(kinds, lambda: parts(folder, needs, progress, stretches, may_read))

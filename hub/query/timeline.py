@@ -19,9 +19,10 @@ from typing import NamedTuple
 from hub.entries import NS
 from hub.message import Message
 from hub.query.found import Found
-from hub.query.index import NO_RANK, Counts
-from hub.query.level import rank_of
+from hub.query.index import Counts
+from hub.query.level import NO_RANK, rank_of
 from hub.query.query import Query
+from hub.query.ranks import Ranked
 
 STEPS_S = (1, 5, 15, 60, 300, 900, 3600, 10_800, 21_600, 43_200, 86_400, 604_800, 2_419_200, 29_030_400)
 STEPS_KEPT = 4096
@@ -55,6 +56,10 @@ class Timeline:
 
     def add(self, messages: Iterable[Message]) -> None:
         """Count *messages*."""
+        if isinstance(messages, Ranked):
+            for known, count in messages.counts().items():
+                self.add_count(messages.batch.received // NS, known, count)
+            return
         if isinstance(messages, Found):
             received = messages.batch.received
             found = Counter(zip(itertools.repeat(received), map(rank_of, messages.records), strict=False))

@@ -10,8 +10,7 @@ import pytest
 from hub.cli.figures import bars_max, histogram, table
 from hub.query import counting
 from hub.query.counting import Table
-from hub.query.index import NO_RANK
-from hub.query.level import LEVELS
+from hub.query.level import LEVELS, NO_RANK
 from hub.query.timeline import Bar
 
 INFO, ERROR = LEVELS.index("info"), LEVELS.index("error")

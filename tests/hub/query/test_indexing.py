@@ -18,9 +18,9 @@ from hub.journal.reader import Reader
 from hub.journal.segment import list_segments, segment_name
 from hub.message import Message
 from hub.query import indexing, level
-from hub.query.index import ALL_TAGS, NO_RANK, SegmentIndex
+from hub.query.index import ALL_TAGS, SegmentIndex
 from hub.query.indexing import main, make_indexes, missing, sections_of
-from hub.query.level import rank_of
+from hub.query.level import NO_RANK, rank_of
 from hub.query.query import Query
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import NS, Life, at

@@ -2,6 +2,7 @@
 hub.query.query: which messages are wanted.
 """
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from hub import entries as codec
 from hub.journal.reader import Gap
 from hub.message import Batch, Home, Message, Peer
 from hub.query.condition import Condition
+from hub.query.level import LevelCondition, rank_of
 from hub.query.query import Query
 from hub.syslogfields import FACILITIES, LEVELS
 from hub.wire.sysloglines import encode_entry
@@ -193,3 +195,22 @@ def test_the_words_of_syslog_are_all_there() -> None:
     assert [Query(grep=text)._finds(bytes(plain.entries)) is None for text in texts] == [
         False, True, True, False, False,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "error", "critical"])
+def test_levels_are_those_of_the_records(level: str) -> None:
+    """Only entries with such a level are decoded, and they are those that a look at each record finds."""
+    rng = random.Random(7)
+    for _ in range(60):
+        names: list[Any] = rng.choice(
+            [["info"], ["info", "error"], ["debug", "info", "warn", 3, None, "critical", "?"]]
+        )
+        keys = rng.choice([["level"], ["level", "severity"]])
+        records = [{"n": n, rng.choice(keys): rng.choice(names)} for n in range(rng.choice([3, 20]))]
+        batch = batch_of(b"a", *records, *rng.choice([(), (7,)]))
+        least = LevelCondition(level).rank
+        expected = [each for each in batch.messages() if (rank := rank_of(each.record)) is not None and rank >= least]
+        assert [*Query(level=level).messages(iter([batch]))] == expected
+        where = Condition("n>3")
+        found = Query(level=level, where=[where]).messages(iter([batch]))
+        assert [*found] == [each for each in expected if where.holds(each.record)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import signal
 import threading
 from collections import Counter
@@ -21,6 +22,7 @@ from hub.journal.reader import open_reader
 from hub.message import Batch, Home, Message, Peer
 from hub.query import columns, indexing, sql
 from hub.query.columns import COLUMNS
+from hub.query.index import Counts, Group, Words, pack_sections
 from hub.query.indexing import make_indexes
 from hub.query.level import LEVELS, rank_of
 from hub.query.rendering import record_json, text_in
@@ -271,6 +273,96 @@ def test_only_what_is_needed_is_decoded(database: Database, rows: Reference) -> 
     assert (database.needs.columns, database.progress.rows) == (("received", "tag"), 0)
     run(database, "SELECT 1")
     assert (database.needs.columns, database.progress.rows) == ((), 0)
+
+
+def without_indexes(folder: Path, tmp_path: Path) -> Path:
+    """Return a copy of the journal in which everything has to be read."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.idx"))
+    return copy
+
+
+COUNTED = ("level, count(*) FROM messages GROUP BY level", "tag, count(*) FROM messages GROUP BY tag",
+           "count(*) FROM messages", "level, tag, count(*) FROM messages WHERE level > 'info' GROUP BY ALL",
+           "count(*) FROM messages WHERE tag = 'app.db'")  # fmt: skip
+
+
+@pytest.mark.parametrize("query", COUNTED)
+def test_counts_come_from_indexes(database: Database, folder: Path, tmp_path: Path, query: str) -> None:
+    """What is counted by tag and level is the same as without an index, and less is decoded for it."""
+    counted, decoded = Counter(run(database, f"SELECT {query}")), database.progress.decoded_bytes
+    misfits, rows = database.progress.misfits, database.progress.rows
+    with Database(str(without_indexes(folder, tmp_path))) as read:
+        assert counted == Counter(run(read, f"SELECT {query}"))
+        assert decoded < 0.6 * read.progress.decoded_bytes
+        if "WHERE" not in query:
+            assert (rows, misfits) == (read.progress.rows, read.progress.misfits)
+
+
+@pytest.mark.parametrize("hidden", ["app.db", "mpsr.loss.client", "mpsr.loss", "!no"])
+def test_what_may_not_be_read_is_not_counted(folder: Path, tmp_path: Path, rows: Reference, hidden: str) -> None:
+    """Counts of an index are those of a journal without one: nothing of a tag that may not be read."""
+    copy = without_indexes(folder, tmp_path)
+    for query in COUNTED:
+        found = []
+        for place in (folder, copy):
+            with Database(str(place), may_read=lambda tag: tag != hidden) as database:
+                counts = Counter(run(database, f"SELECT {query}"))
+                found.append((counts, database.progress.misfits if "WHERE" not in query else 0))
+        assert found[0] == found[1]
+        if query.startswith("tag"):
+            assert hidden in {row["tag"] for row in rows}
+            assert hidden not in {tag for tag, _ in found[0][0]}
+
+
+def test_an_index_does_not_count_outside_of_bounds(database: Database, rows: Reference) -> None:
+    """A bound of another column is never lost."""
+    bounds = ("sequence < 40", "sequence > 40", f"received < make_timestamptz({rows[60]['received']})")
+    for bound in bounds:
+        found = run(database, f"SELECT level, count(*) FROM messages WHERE {bound} GROUP BY ALL")
+        passed = {
+            bounds[0]: [row for row in rows if row["sequence"] < 40],
+            bounds[1]: [row for row in rows if row["sequence"] > 40],
+            bounds[2]: [row for row in rows if row["received"] < rows[60]["received"]],
+        }
+        assert dict(found) == Counter(row["level"] for row in passed[bound])
+
+
+def test_an_older_index_is_not_enough(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not know how many levels are none says nothing about the column."""
+    copy = without_indexes(folder, tmp_path)
+
+    def pack_as_before(counts: Counts, groups: Sequence[Group], words: Words) -> list[bytes]:
+        return pack_sections(msgspec.structs.replace(counts, misfits=None), groups, words)
+
+    monkeypatch.setattr(indexing, "pack_sections", pack_as_before)
+    make_indexes(DiskFiles(str(copy)))
+    with Database(str(copy)) as database:
+        run(database, "SELECT level FROM messages")
+        assert database.progress.decoded_bytes > 0
+        everything = database.progress.decoded_bytes
+        run(database, "SELECT record FROM messages")
+        assert database.progress.decoded_bytes == everything
+
+
+def test_what_a_batch_has_in_common_is_not_decoded(tmp_path: Path) -> None:
+    """In a segment whose index knows that all entries can be read, nothing is; in the others it is found out."""
+    files = DiskFiles(str(tmp_path))
+    life = Life(files, segment_bytes=4_000)
+    good = codec.stamp(5) + msgspec.msgpack.encode({"pad": "x" * 100})
+    for number in range(120):
+        bad = b"\x07" if number > 100 else good
+        life.append(Batch(b"t", codec.join((good, bad), 2), 2, peer=PEERS[number % len(PEERS)]))
+    life.writer.close()
+    make_indexes(files)
+    names = ", ".join(name for name, kind in COLUMNS.items() if kind.of_batch)
+    with Database(str(tmp_path)) as database:
+        found = run(database, f"SELECT {names.replace('received', 'epoch_us(received)')} FROM messages")
+        decoded = database.progress.decoded_bytes
+        run(database, "SELECT record FROM messages")
+        assert 0 < decoded < 0.5 * database.progress.decoded_bytes
+    wanted = [name for name, kind in COLUMNS.items() if kind.of_batch]
+    assert sorted(found) == [tuple(row[name] for name in wanted) for row in reference(tmp_path)]
 
 
 def test_values_that_do_not_fit(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ from collections import Counter
 
 from hub.entries import NS
 from hub.message import Message
-from hub.query.index import NO_RANK
-from hub.query.level import LEVELS
+from hub.query.level import LEVELS, NO_RANK
 from hub.query.timeline import STEPS_KEPT, STEPS_S, Timeline
 
 ERROR = LEVELS.index("error")
