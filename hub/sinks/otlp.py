@@ -21,21 +21,24 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from hub.log import get_logger
 from hub.message import Message
+from hub.query.found import Group, last_of
 from hub.sinks.clienttls import client_context, headers_in
 from hub.sinks.gzipped import gzipped
 from hub.sinks.httplink import TEXT_MAX, HttpLink, Reply, reason_in, retry_after_s
 from hub.sinks.kinds import Otlp
-from hub.sinks.otlpencode import encode_messages
+from hub.sinks.otlpencode import encode_groups
 from hub.sinks.sink import Host, SinkFault
 
 MESSAGES_MAX = 2048
+"""Messages of a request, unless the first group has more."""
 REFUSALS = frozenset((400, 413, 422))
 REPORT_S = 60.0
 """One warning of a server is logged in that time."""
@@ -48,7 +51,7 @@ class OtlpSink:
     def __init__(self, table: Otlp, host: Host) -> None:
         self._table = table
         self._host = host
-        self.messages_max: int = MESSAGES_MAX
+        self.groups_max: int = MESSAGES_MAX
         self.safe: int = 0
         self._uid = (host.hub_id + host.boot_id).hex() + (f"-{host.rewinds}" if host.rewinds else "")
         self._host_name = socket.gethostname()
@@ -61,9 +64,9 @@ class OtlpSink:
         self._headers = headers_of(self._table)
         self._link = link_of(self._table, self._host)
 
-    def deliver(self, messages: Sequence[Message]) -> None:
-        """Send *messages*. Raises SinkFault and Halted."""
-        parts: list[Sequence[Message]] = [messages]  # the next one is the last
+    def deliver_groups(self, groups: Sequence[Group]) -> None:
+        """Send the messages of *groups*. Raises SinkFault and Halted."""
+        parts: list[Sequence[Group]] = [*_requests(groups)][::-1]  # the next one is the last
         refused: list[tuple[Message, str]] = []  # by a server that has not accepted anything yet
         while parts:
             part = parts.pop()
@@ -72,16 +75,18 @@ class OtlpSink:
                 self._host.kept["has_accepted"] = True
                 self._refuse(refused)
                 refused = []
-                self.safe = part[-1].sequence
-            elif len(part) > 1:
-                middle = len(part) // 2
-                parts += [part[middle:], part[:middle]]
+                self.safe = last_of(part[-1])
+                continue
+            messages = [*chain.from_iterable(part)]
+            if len(messages) > 1:
+                middle = len(messages) // 2
+                parts += [[messages[middle:]], [messages[:middle]]]
             else:
-                refused.append((part[0], reason))
+                refused.append((messages[0], reason))
                 if "has_accepted" in self._host.kept:
                     self._refuse(refused)
                     refused = []
-                    self.safe = part[0].sequence
+                    self.safe = messages[0].sequence
         if refused:
             if (reason := self._send(())) is not None:
                 raise SinkFault(f"{self._table.url}: it refuses every request: {reason} (is the URL right?)")
@@ -103,9 +108,9 @@ class OtlpSink:
         for message, reason in refused:
             self._host.refuse(message, reason)
 
-    def _send(self, messages: Sequence[Message]) -> str | None:
-        """Send *messages* in a request. Return why the server refuses its content, if it does. Raises SinkFault."""
-        body = encode_messages(messages, self._uid, self._host_name)
+    def _send(self, groups: Sequence[Group]) -> str | None:
+        """Send *groups* in a request. Return why the server refuses its content, if it does. Raises SinkFault."""
+        body = encode_groups(groups, self._uid, self._host_name)
         self._host.rest()
         headers = {**self._headers}
         if self._table.compress == "gzip":
@@ -116,25 +121,40 @@ class OtlpSink:
             return f"HTTP {reply.status}{reason_in(reply)}"
         if not 200 <= reply.status < 300:
             raise SinkFault(f"{self._table.url}: HTTP {reply.status}{reason_in(reply)}", retry_after_s(reply))
-        self._look_at(reply, messages)
+        self._look_at(reply, groups)
         return None
 
-    def _look_at(self, reply: Reply, messages: Sequence[Message]) -> None:
+    def _look_at(self, reply: Reply, groups: Sequence[Group]) -> None:
         """Report what the server has rejected of a request that it has accepted."""
         try:
             partial = ExportLogsServiceResponse.FromString(reply.body).partial_success
         except DecodeError:  # some vendors reply something of their own
             return
-        rejected = min(partial.rejected_log_records, len(messages))
+        sent = sum(map(len, groups))
+        rejected = min(partial.rejected_log_records, sent)
         text = partial.error_message[:TEXT_MAX]
-        if rejected == len(messages) and messages:
-            self._refuse([(message, f"rejected: {text}") for message in messages])
+        if sent and rejected == sent:
+            self._refuse([(message, f"rejected: {text}") for message in chain.from_iterable(groups)])
         elif rejected > 0:
-            first, last = messages[0].sequence, messages[-1].sequence
+            first, last = next(iter(groups[0])).sequence, last_of(groups[-1])
             self._host.lose(rejected, f"rejected, of the sequences {first} to {last}: {text}")
         elif text and time.monotonic() >= self._warned_at + REPORT_S:
             self._warned_at = time.monotonic()
             log.warning("otlp.warned", name=self._table.name, text=text)
+
+
+def _requests(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
+    """Yield *groups* in parts, for a request each."""
+    request: list[Group] = []
+    count = 0
+    for group in groups:
+        if request and count + len(group) > MESSAGES_MAX:
+            yield request
+            request, count = [], 0
+        request.append(group)
+        count += len(group)
+    if request:
+        yield request
 
 
 def headers_of(table: Otlp) -> dict[str, str]:

@@ -20,7 +20,9 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from hub.entries import NS
 from hub.message import Message, Peer
+from hub.query.found import Found
 from hub.query.level import KEYS
 from hub.sinks.otlpmessage import BODIES, OF_OTLP, OURS, TIMES, UID, pack_level, pack_log_record, pack_writer
 from hub.sinks.otlpvalues import U64, head_of_field, head_of_pair, pack_ints, pack_key, pack_value, utf8
@@ -29,6 +31,16 @@ _UNUSUAL = OURS | OF_OTLP | {*KEYS, "log", "body", "attributes"} - {"level"}
 _columns_of = attrgetter("time", "received", "record", "sequence", "peer")
 Heads = Callable[[int], bytes]
 """Returns the bytes in front of data of a length."""
+
+
+class _Columns(NamedTuple):
+    """Messages, a column for each of their fields."""
+
+    times: Sequence[int]
+    received: Sequence[int]
+    records: Sequence[dict[Any, Any]]
+    sequences: Sequence[int]
+    peers: Sequence[Peer]
 
 
 class Shape(NamedTuple):
@@ -68,19 +80,38 @@ def pack_log_records(messages: Sequence[Message], uid: str) -> list[bytes]:
     return rows
 
 
-def _alike(messages: Sequence[Message], shape: Shape | None, uid: str) -> list[bytes]:
-    """Return the log records of *messages*, all of which have *shape*."""
+def pack_found(found: Found, uid: str) -> list[bytes] | None:
+    """Return the log record of each message of *found*; None if they are not as usual, or not alike."""
+    names_of = [*map(tuple, found.records)]
+    shape = shape_of(names_of[0]) if names_of.count(names_of[0]) == len(names_of) else None
     if shape is None:
-        return [pack_log_record(message, uid) for message in messages]
-    times, received, records, sequences, peers = zip(*map(_columns_of, messages), strict=True)
+        return None
+    count, batch = len(names_of), found.batch
+    times = [seconds * NS + nanoseconds for seconds, nanoseconds in found.times()]
+    columns = _Columns(times, [batch.received] * count, found.records, found.sequences, [batch.peer] * count)
+    rows, needed = _rows_of(columns, shape, uid)
+    return None if any(b"" in column for column in needed) else rows
+
+
+def _rows_of(columns: _Columns, shape: Shape, uid: str) -> tuple[list[bytes], list[list[bytes]]]:
+    """Return the log records, and the levels and bodies in them: where one is empty, the record is not as usual."""
+    records = columns.records
     needed: list[list[bytes]] = []
     if shape.level is not None:
         needed.append(_texts_or_nothing([record[shape.level] for record in records], _pack_levels))
     if shape.body is not None:
         needed.append(_texts_or_nothing([record[shape.body] for record in records], _pack_bodies))
     attributes = (_pack_attributes(name, [record[name] for record in records]) for name in shape.attributes)
-    columns = (_pack_times(times, received), *needed, *attributes, _pack_uids(uid, sequences), _pack_writers(peers))
-    rows = [*map(b"".join, zip(*columns, strict=False))]  # the writers may be endless
+    times, writers = _pack_times(columns.times, columns.received), _pack_writers(columns.peers)
+    parts = (times, *needed, *attributes, _pack_uids(uid, columns.sequences), writers)
+    return [*map(b"".join, zip(*parts, strict=False))], needed  # the writers may be endless
+
+
+def _alike(messages: Sequence[Message], shape: Shape | None, uid: str) -> list[bytes]:
+    """Return the log records of *messages*, all of which have *shape*."""
+    if shape is None:
+        return [pack_log_record(message, uid) for message in messages]
+    rows, needed = _rows_of(_Columns(*zip(*map(_columns_of, messages), strict=True)), shape, uid)
     for column in needed:
         if b"" in column:
             rows = [

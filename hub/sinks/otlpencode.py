@@ -13,38 +13,68 @@ Source: opentelemetry/proto/logs/v1, the encoding of Protocol Buffers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from hub.message import Message
-from hub.sinks.otlpcolumns import pack_log_records, with_heads
+from hub.query.found import Found, Group
+from hub.sinks.otlpcolumns import pack_found, pack_log_records, with_heads
 from hub.sinks.otlpmessage import is_text
 from hub.sinks.otlpvalues import head_of_field, pack_field, pack_pairs, pack_text
 
 
-def encode_messages(messages: Sequence[Message], uid: str, host: str) -> bytes:
-    """Return the body for *messages*. *uid* is what their sequences are unique in, *host* the name of this host."""
+def encode_groups(groups: Sequence[Group], uid: str, host: str) -> bytes:
+    """
+    Return the body for the messages of *groups*. *uid* is what their sequences are unique in, *host* the name of this
+    host.
+    """
+    parts: list[_Part] = []
+    for group in groups:
+        rows = pack_found(group, uid) if isinstance(group, Found) and group.batch.home is None else None
+        if rows is None:
+            parts += _parts_of([*group], uid, host)
+        else:
+            assert isinstance(group, Found)
+            common = _Shared(group.batch.tag.decode("utf-8", "replace"), host)
+            parts.append((common, with_heads(rows, _head_of_record)))
+    return _joined(parts)
+
+
+class _Shared(NamedTuple):
+    """What messages of one resource and scope have in common."""
+
+    tag: str
+    host: str
+    resource: Any = None
+    scope: Any = None
+
+
+_Part = tuple[_Shared, list[bytes]]
+"""Log records, and what they share."""
+
+
+def _parts_of(messages: Sequence[Message], uid: str, host: str) -> list[_Part]:
     records = with_heads(pack_log_records(messages, uid), _head_of_record)
-    shared = [
-        message.tag
-        if message.home is None and "resource" not in message.record and "scope" not in message.record
-        else _shared(message, host)
-        for message in messages
-    ]
-    parts: list[bytes] = []
-    for common, group in groupby(zip(shared, records, strict=True), itemgetter(0)):
-        tag, home, resource, scope = (common, host, None, None) if isinstance(common, str) else common
-        of_scope = b"".join((_scope(scope), *map(itemgetter(1), group)))
-        parts.append(pack_field(0x0A, pack_field(0x0A, _resource(tag, home, resource)) + pack_field(0x12, of_scope)))
-    return b"".join(parts)
+    shared = (_shared(message, host) for message in messages)
+    groups = groupby(zip(shared, records, strict=True), itemgetter(0))
+    return [(common, [*map(itemgetter(1), group)]) for common, group in groups]
 
 
-def _shared(message: Message, host: str) -> tuple[str, str, Any, Any]:
-    """Return what messages of one resource and scope have in common."""
+def _joined(parts: Sequence[_Part]) -> bytes:
+    """Return the body for *parts*, of which adjacent ones may share the same."""
+    resources: list[bytes] = []
+    for common, group in groupby(parts, itemgetter(0)):
+        of_scope = b"".join((_scope(common.scope), *chain.from_iterable(map(itemgetter(1), group))))
+        resource = pack_field(0x0A, _resource(common.tag, common.host, common.resource))
+        resources.append(pack_field(0x0A, resource + pack_field(0x12, of_scope)))
+    return b"".join(resources)
+
+
+def _shared(message: Message, host: str) -> _Shared:
     record = message.record
     home = host if message.home is None else message.home.host
-    return message.tag, home, record.get("resource"), record.get("scope")
+    return _Shared(message.tag, home, record.get("resource"), record.get("scope"))
 
 
 def _resource(tag: str, host: str, resource: Any) -> bytes:

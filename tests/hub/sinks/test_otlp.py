@@ -56,8 +56,8 @@ def test_messages_arrive(host: Alone, compress: str) -> None:
     """In order, on one connection, with ids that are the same when they come again and others after a rewind."""
     with Collector() as collector:
         sink = sink_of(collector, host, compress=compress)
-        sink.deliver(messages(1, 2, 3))
-        sink.deliver(messages(4))
+        sink.deliver_groups([messages(1, 2, 3)])
+        sink.deliver_groups([messages(4)])
         sink.idle(0)
         assert (collector.numbers, sink.safe, sink.settle()) == ([1, 2, 3, 4], 4, b"")
         assert collector.connections == 1
@@ -67,7 +67,7 @@ def test_messages_arrive(host: Alone, compress: str) -> None:
         uid = host.hub_id.hex()
         assert attributes_of(collector.records[0])["log.record.uid"] == f"{uid}-1"
         host.rewound = 2
-        sink_of(collector, host).deliver(messages(1))
+        sink_of(collector, host).deliver_groups([messages(1)])
         assert attributes_of(collector.records[-1])["log.record.uid"] == f"{uid}-2-1"
 
 
@@ -83,7 +83,7 @@ def test_not_now(host: Alone, manner: str, words: str) -> None:
     with Collector(manner) as collector:
         sink = sink_of(collector, host)
         with pytest.raises(SinkFault, match=words) as fault:
-            sink.deliver(messages(1, 2))
+            sink.deliver_groups([messages(1, 2)])
         assert str(fault.value).isprintable()
         assert (sink.safe, host.refused, collector.numbers) == (0, [], [])
 
@@ -93,7 +93,7 @@ def test_a_closed_connection_is_replaced(host: Alone) -> None:
     with Collector("closing") as collector:
         sink = sink_of(collector, host)
         for number in range(1, 6):
-            sink.deliver(messages(number))
+            sink.deliver_groups([messages(number)])
         assert collector.numbers == [1, 2, 3, 4, 5]
         assert collector.connections == 5
 
@@ -102,11 +102,11 @@ def test_bad_messages_are_found_and_the_others_arrive(host: Alone) -> None:
     """The request is halved; each bad message is refused with the words of the server, in order."""
     with Collector("picky", bad=is_odd) as collector:
         sink = sink_of(collector, host)
-        sink.deliver(messages(*range(1, 11)))
+        sink.deliver_groups([messages(*range(1, 11))])
         assert collector.numbers == [2, 4, 6, 8, 10]
         assert host.refused == [(number, "HTTP 400: bad request") for number in (1, 3, 5, 7, 9)]
         assert sink.safe == 10
-        sink.deliver(messages(11, 13))  # all are bad, but others were accepted
+        sink.deliver_groups([messages(11, 13)])  # all are bad, but others were accepted
         assert [number for number, _ in host.refused][-2:] == [11, 13]
         assert collector.empty == 0
 
@@ -114,7 +114,7 @@ def test_bad_messages_are_found_and_the_others_arrive(host: Alone) -> None:
 def test_requests_that_are_too_large_are_halved(host: Alone) -> None:
     """All messages arrive, in order."""
     with Collector("small") as collector:
-        sink_of(collector, host).deliver(messages(*range(1, 8)))
+        sink_of(collector, host).deliver_groups([messages(*range(1, 8))])
         assert (collector.numbers, host.refused) == ([*range(1, 8)], [])
 
 
@@ -123,7 +123,7 @@ def test_a_server_that_refuses_everything_is_a_fault(host: Alone) -> None:
     with Collector("refusing") as collector:
         sink = sink_of(collector, host)
         with pytest.raises(SinkFault, match="refuses every request: HTTP 400"):
-            sink.deliver(messages(1, 2))
+            sink.deliver_groups([messages(1, 2)])
         assert (host.refused, sink.safe) == ([], 0)
 
 
@@ -131,9 +131,9 @@ def test_the_first_messages_may_be_bad(host: Alone) -> None:
     """A server that takes an empty request is a collector: what it refuses is bad."""
     with Collector("picky", bad=is_odd) as collector:
         sink = sink_of(collector, host)
-        sink.deliver(messages(1, 3))
+        sink.deliver_groups([messages(1, 3)])
         assert ([number for number, _ in host.refused], collector.empty) == ([1, 3], 1)
-        sink.deliver(messages(5, 6))
+        sink.deliver_groups([messages(5, 6)])
         assert collector.numbers == [6]
 
 
@@ -142,7 +142,7 @@ def test_a_fault_in_the_middle_repeats_little(host: Alone) -> None:
     with Collector("small", "good", "away") as collector:
         sink = sink_of(collector, host)
         with pytest.raises(SinkFault, match="HTTP 503"):
-            sink.deliver(messages(1, 2, 3, 4))
+            sink.deliver_groups([messages(1, 2, 3, 4)])
         assert (collector.numbers, sink.safe) == ([1, 2], 2)
 
 
@@ -150,12 +150,12 @@ def test_partial_success(host: Alone, capsys: pytest.CaptureFixture[str]) -> Non
     """Some are rejected: a loss, for it does not say which. All: they are refused. A text alone is logged."""
     with Collector("partial", "nothing", "warning", "warning", "own", "good") as collector:
         sink = sink_of(collector, host)
-        sink.deliver(messages(1, 2))
+        sink.deliver_groups([messages(1, 2)])
         assert host.lost == [(1, "rejected, of the sequences 1 to 2: too old")]
-        sink.deliver(messages(3, 4))
+        sink.deliver_groups([messages(3, 4)])
         assert host.refused == [(3, "rejected: too old"), (4, "rejected: too old")]
         for number in (5, 6, 7, 8):
-            sink.deliver(messages(number))
+            sink.deliver_groups([messages(number)])
         assert capsys.readouterr().err.count('"event": "otlp.warned"') == 1
         assert (len(host.lost), len(host.refused), sink.safe) == (1, 2, 8)
 
@@ -165,11 +165,11 @@ def test_no_answer(host: Alone) -> None:
     with Collector("hanging") as collector:
         sink = sink_of(collector, host, timeout=0.1)
         with pytest.raises(SinkFault, match=r"no answer in 0\.1 s"):
-            sink.deliver(messages(1))
+            sink.deliver_groups([messages(1)])
         sink = sink_of(collector, host, timeout=60)
         host.halted = True
         with pytest.raises(Halted):
-            sink.deliver(messages(1))
+            sink.deliver_groups([messages(1)])
 
 
 def test_secret_headers(host: Alone, tmp_path: Path) -> None:
@@ -179,11 +179,11 @@ def test_secret_headers(host: Alone, tmp_path: Path) -> None:
     file.chmod(0o600)
     with Collector(token="Bearer Tr1ck") as collector:
         sink = sink_of(collector, host, headers=(Header("X-Scope-OrgID: a"),), headers_file=AbsolutePath(str(file)))
-        sink.deliver(messages(1))
+        sink.deliver_groups([messages(1)])
         (headers,) = collector.headers
         assert (headers["X-Scope-OrgID"], headers["X-Other"], collector.numbers) == ("a", "b", [1])
         with pytest.raises(SinkFault, match="HTTP 401: no token"):
-            sink_of(collector, host).deliver(messages(2))
+            sink_of(collector, host).deliver_groups([messages(2)])
         file.write_text("Tr1ck without a colon\n")
         with pytest.raises(SinkFault, match=f"{file}: not a header") as fault:
             check_table(table_of(collector.url, headers_file=AbsolutePath(str(file))))

@@ -12,9 +12,12 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from hub.entries import EventTime
 from hub.message import Batch, Home, Message, Peer
-from hub.sinks.otlpencode import encode_messages
+from hub.query.found import Found
+from hub.query.query import Query
+from hub.sinks.otlpencode import encode_groups
 from hub.wire.otlpprotobuf import decode_protobuf
 from tests.hub.sinks.collector import attributes_of, has_unknown_fields, value_of
+from tests.hub.sinks.delivering import batch
 
 PEER = Peer(12, 1000, 1000, "python", True, "/system.slice/web.service")
 TIME, RECEIVED = 1_700_000_000_123_456_789, 1_700_000_000_223_456_789
@@ -25,7 +28,7 @@ def message(record: dict[Any, Any], *, tag: str = "app", sequence: int = 7, **mo
 
 
 def request_of(*messages: Message) -> ExportLogsServiceRequest:
-    request = ExportLogsServiceRequest.FromString(encode_messages(messages, "hub", "web-1"))
+    request = ExportLogsServiceRequest.FromString(encode_groups([[*messages]], "hub", "web-1"))
     assert not has_unknown_fields(request)
     return request
 
@@ -51,7 +54,26 @@ def test_a_message_is_a_log_record() -> None:
 
 def test_a_request_may_be_empty() -> None:
     """The sink asks with one whether a server that refuses everything refuses its messages, or any request."""
-    assert encode_messages((), "hub", "web-1") == b""
+    assert encode_groups((), "hub", "web-1") == b""
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{"message": f"m{n}", "level": "info", "n": n} for n in range(8)],
+        [{"message": f"m{n}", "level": "none"} for n in range(8)],
+        [{"message": n} for n in range(8)],
+        [{"a": n} if n % 2 else {"b": n} for n in range(8)],
+        [{"resource": {"x": n}, "n": 1} for n in range(8)],
+    ],
+    ids=["alike", "level", "body", "names", "resource"],
+)
+def test_a_group_has_the_bytes_of_its_messages(records: list[dict[str, Any]]) -> None:
+    """Whether it was decoded together or not; neighbours with one tag share a resource."""
+    found = Query().found_in(msgspec.structs.replace(batch(*records, tag=b"app"), received=RECEIVED, peer=PEER))
+    assert isinstance(found, Found)
+    others = [message({"n": 1}), message({"n": 2}, tag="other")]
+    assert encode_groups([found, others], "hub", "web-1") == encode_groups([[*found, *others]], "hub", "web-1")
 
 
 def test_messages_of_one_tag_share_a_resource() -> None:
@@ -127,7 +149,7 @@ def back(given: Message) -> dict[str, Any]:
     """Return the record that our own source makes of *given*."""
     batches = [
         item
-        for items in decode_protobuf(encode_messages([given], "hub", "web-1"), Peer(), None, 1 << 20)
+        for items in decode_protobuf(encode_groups([[given]], "hub", "web-1"), Peer(), None, 1 << 20)
         for item in items
     ]
     (batch,) = [item for item in batches if isinstance(item, Batch)]
