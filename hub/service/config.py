@@ -18,7 +18,7 @@ import msgspec
 
 from hub.access import RIGHTS, Grant, Right, Rule, Rules, UserId
 from hub.address import Address
-from hub.alerts.table import Alert, check_names
+from hub.alerts.table import Alert, PageUrl, check_names
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN, batch_bytes_max_for
 from hub.journal.writer import Durability
 from hub.limits import Limit, When
@@ -156,13 +156,21 @@ METHODS = (
 class WebTable(Table, frozen=True, kw_only=True):
     """
     The page, open as long as the hub runs, for those that know the token in *token_file*. It has the rights of *user*
-    (None: the hub's own). *hosts* are the names under which it may be opened, beside addresses and localhost.
+    (None: the hub's own). *hosts* are the names under which it may be opened, beside addresses and localhost. *url* is
+    the address at which people reach it, for links.
     """
 
     address: Address
     token_file: AbsolutePath
     hosts: tuple[str, ...] = ()
     user: UserId | None = None
+    url: PageUrl | None = None
+
+    @property
+    def link(self) -> PageUrl | None:
+        """The address for links: *url*, or where the page listens, if that names one address."""
+        is_any = self.address.startswith(("0.0.0.0:", "[::]:")) or self.address.endswith(":0")
+        return self.url or (None if is_any else PageUrl(f"http://{self.address}/"))
 
 
 class AccessTable(Table, frozen=True, kw_only=True):
@@ -226,7 +234,7 @@ class Config(Table, frozen=True, kw_only=True):
     limits: Live[tuple[LimitTable, ...]] = ()
     access: Live[tuple[AccessTable, ...]] = ()
     sinks: Live[tuple[AnySink, ...]] = ()
-    web: WebTable | None = None
+    web: Live[WebTable | None] = None
     alerts: Live[tuple[Alert, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -297,8 +305,10 @@ class Config(Table, frozen=True, kw_only=True):
 
     @property
     def all_readers(self) -> tuple[SinkTable, ...]:
-        """The sinks and the alerts."""
-        return (*self.sinks, *self.alerts)
+        """The sinks and the alerts. An alert without an address of the page has that of the table ``[web]``."""
+        link = None if self.web is None else self.web.link
+        alerts = (each if each.link is not None else msgspec.structs.replace(each, link=link) for each in self.alerts)
+        return (*self.sinks, *alerts)
 
     @property
     def all_sources(self) -> tuple[AnySource, ...]:

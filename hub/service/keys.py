@@ -166,10 +166,12 @@ _SAMPLE_TABLES = (
     '#read = ["app.*"]  # tags',
     '#methods = ["stats", "peers"]',
     "",
-    "# The page for browsers, as long as the hub runs (`mpsr web` opens one for a while). Needs a restart.",
+    "# The page for browsers, as long as the hub runs (`mpsr web` opens one for a while).",
+    "# (a reload changes it)",
     "#[web]",
     '#address = "127.0.0.1:8515"',
     '#token_file = "/etc/mpsr/web-token"  # what follows #token= in the address',
     '#hosts = ["logs.example.org"]  # names under which a proxy serves it; default: addresses and localhost alone',
+    '#url = "https://logs.example.org/"  # where people reach it, for the links of alerts; default: the address',
     '#user = "nobody"  # whose rights it has; default: the hub\'s own user',
 )

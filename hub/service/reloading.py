@@ -28,6 +28,7 @@ from hub.errors import MpsrError
 from hub.journal.journal import Journal
 from hub.log import get_logger, set_level
 from hub.service.config import Config, changes
+from hub.service.preflight import check_web
 from hub.service.settings import LoadedConfig
 from hub.sinks.kinds import SinkTable
 
@@ -42,8 +43,9 @@ class Reloader:
 
     *emit* sends an event to its subscribers.
 
-    *follow_socket* gives the spool folder the permissions that the socket has now. *follow_sources* and
-    *follow_sinks* run the sources, and the sinks and alerts, of a configuration, and no others. *check_sinks*, which is
+    *follow_socket* gives the spool folder the permissions that the socket has now. *follow_sources*,
+    *follow_sinks* and *follow_web* run the sources, the sinks and alerts, and the page of a configuration, and no
+    others. *check_sinks*, which is
     called on a thread, raises MpsrError for a sink that could not deliver, or an alert that could not report.
     """
 
@@ -57,6 +59,7 @@ class Reloader:
         follow_socket: Callable[[], Awaitable[None]],
         follow_sources: Callable[[Config], Awaitable[None]],
         follow_sinks: Callable[[Config], Awaitable[None]],
+        follow_web: Callable[[Config], Awaitable[None]],
         check_sinks: Callable[[Sequence[SinkTable]], None],
         emit: Callable[[str, object], None],
     ) -> None:
@@ -67,6 +70,7 @@ class Reloader:
         self._follow_socket = follow_socket
         self._follow_sources = follow_sources
         self._follow_sinks = follow_sinks
+        self._follow_web = follow_web
         self._check_sinks = check_sinks
         self._emit = emit
         self._reloading = asyncio.Lock()
@@ -87,6 +91,8 @@ class Reloader:
             # One that has failed since it was made does not keep the others from being changed.
             fresh = [table for table in settings.config.all_readers if table not in old.all_readers]
             await asyncio.to_thread(self._check_sinks, fresh)
+            if settings.config.web != old.web:
+                await asyncio.to_thread(check_web, settings.config)
             of_unit = [name for name in changed if name in _OF_SOCKET and self._endpoint.is_inherited]
             changed = [name for name in changed if name not in of_unit]
             self._apply(msgspec.structs.replace(old, **{name: getattr(settings.config, name) for name in changed}))
@@ -123,6 +129,8 @@ class Reloader:
             await self._follow_sources(self.config)
         if old.all_readers != self.config.all_readers:
             await self._follow_sinks(self.config)
+        if old.web != self.config.web:
+            await self._follow_web(self.config)
         if (old.journal_size, old.retain) != (self.config.journal_size, self.config.retain):
             try:
                 await self._journal.expire()

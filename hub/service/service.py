@@ -77,7 +77,7 @@ from hub.sources.sources import SourceList, Sources
 from hub.sources.spool import SpoolSource
 from hub.sources.table import make as make_source
 from hub.web.pages import Pages
-from hub.web.permanent import PermanentPage
+from hub.web.permanent import CurrentPage, PermanentPage
 
 STOP_GRACE_S = 1.0
 """How long the parts with this `grace_s` have at a stop, even if producers have used up `stop_timeout`."""
@@ -184,6 +184,7 @@ class Service:
             follow_socket=spools.follow_socket,
             follow_sources=lambda config: sources.change(config.all_sources),
             follow_sinks=lambda config: sinks.change(config.all_readers),
+            follow_web=lambda config: page.change(page_of(config)),
             check_sinks=check_readers,
             emit=events.emit,
         )
@@ -205,6 +206,14 @@ class Service:
             },
         )
 
+        def page_of(config: Config) -> PermanentPage | None:
+            if (web := config.web) is None:
+                return None
+            given = web.address, web.token_file, endpoint, shown, commands.table
+            return PermanentPage(*given, names=web.hosts, uid=web.user)
+
+        page = CurrentPage(page_of(self._config))
+
         async def until_stopped() -> None:
             _log_start(endpoint, journal)
             notifier.ready()
@@ -219,11 +228,7 @@ class Service:
             return reloader.config.stop_timeout
 
         parts = self._parts(endpoint, journal, notifier, reloader, (spools, sources, sinks, commands))
-        if (web := self._config.web) is not None:
-            page = PermanentPage(
-                web.address, web.token_file, endpoint, shown, commands.table, names=web.hosts, uid=web.user
-            )
-            parts.insert([part.name for part in parts].index("socket"), Part("web", page.run, stop=page.stop))
+        parts.insert([part.name for part in parts].index("socket"), Part("web", page.run, stop=page.stop))
         try:
             await run_parts(parts, until_stopped, stop_timeout=stop_timeout)
         finally:

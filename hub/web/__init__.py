@@ -13,6 +13,7 @@ The page for browsers is a server of its own:
 
 pages           the method `web`, which opens it for a caller; permanent: the page of the table [web]
 pageserver      one server of it; pagesite: which request goes where; pagedoor: who may do what
+strangers       connections that have not shown the token
 pagefiles       its files, which are in page/
 rpc             its WebSocket: the methods of the hub; socketoutbox: replies that wait for their client
 """

@@ -112,6 +112,11 @@ class HttpConnection(asyncio.Protocol):
         return self._sock
 
     @property
+    def is_answering(self) -> bool:
+        """Whether a request is being answered."""
+        return self._request is not None
+
+    @property
     def peer(self) -> Peer:
         """The process or the host at the other end."""
         return self.intake.peer

@@ -1,8 +1,8 @@
 """
 A server of the page at one address.
 
-Always true: connections are bounded, and each costs the host that connects until it has shown the token; when the
-server ends, its connections end too.
+Always true: connections are bounded, those that have not shown the token more tightly (hub.web.strangers), and each
+costs the host that connects until it has shown the token; when the server ends, its connections end too.
 
 Not here: what is answered (hub.web.pagesite), who opens a server (hub.web.pages).
 """
@@ -32,6 +32,7 @@ from hub.users import User, Users
 from hub.web.connection import HttpConnection
 from hub.web.pagedoor import PageDoor
 from hub.web.pagesite import PageSite, Visit
+from hub.web.strangers import Strangers
 
 LOOPBACK = Address("127.0.0.1:0")
 CONNECTIONS_MAX = 64
@@ -52,7 +53,8 @@ class PageServer:
         look: Callable[[], None] = lambda: None,
     ) -> None:
         self._endpoint = endpoint
-        self._site = PageSite(door, visit, shown)
+        self._strangers = Strangers()
+        self._site = PageSite(door, visit, shown, on_token=self._strangers.remove)
         self._socket = TcpSocket(address)
         listener = Listener(
             self._socket,
@@ -60,6 +62,7 @@ class PageServer:
             users=Users(),
             metrics=endpoint.metrics,
             connections_max=CONNECTIONS_MAX,
+            on_end=self._strangers.remove,
             identify=remote_peer,
         )
         self._accepting = Accepting(listener, look)
@@ -84,7 +87,9 @@ class PageServer:
     def _connect(self, sock: socket.socket, peer: Peer, _: User) -> HttpConnection:
         self._endpoint.metrics.connections_accepted += 1
         gate = Gate(self._endpoint.access, peer, lambda: groups_of(sock, peer))
-        return HttpConnection(self._endpoint.admission(peer, gate, limits=NO_LIMITS), self._site.answer)
+        connection = HttpConnection(self._endpoint.admission(peer, gate, limits=NO_LIMITS), self._site.answer)
+        self._strangers.add(connection)
+        return connection
 
 
 def page_for(

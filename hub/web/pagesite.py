@@ -47,12 +47,18 @@ class Visit(NamedTuple):
 
 
 class PageSite:
-    """Answers the requests of one server. *visit* is for those that *door* lets in."""
+    """
+    Answers the requests of one server. *visit* is for those that *door* lets in; *on_token* is called with a connection
+    that has shown the token.
+    """
 
-    def __init__(self, door: PageDoor, visit: Visit, shown: Shown) -> None:
+    def __init__(
+        self, door: PageDoor, visit: Visit, shown: Shown, *, on_token: Callable[[HttpConnection], None]
+    ) -> None:
         self._door = door
         self._visit = visit
         self._shown = shown
+        self._on_token = on_token
 
     async def answer(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
         """Return the response to *request*."""
@@ -81,11 +87,12 @@ class PageSite:
         if not is_plain or not web.WebSocketResponse().can_prepare(request):
             raise Refused(400, "this is a WebSocket, without subprotocols")
         rpc = Rpc(request, connection, self._intake(connection), self._visit.commands)
-        return await rpc.serve(self._door, self._visit.greeting)
+        return await rpc.serve(self._door, partial(self._greet, connection))
 
     async def get_messages(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
         if not self._door.has_token(request.headers.get("Authorization", "")):
             raise Refused(401, "the header Authorization with the token is missing or wrong")
+        self._on_token(connection)
         intake = self._intake(connection)
         if not intake.gate.tags:
             intake.refuse("read", 1)
@@ -97,6 +104,11 @@ class PageSite:
 
     async def get_health(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
         return response(b"ok\n", "text/plain")
+
+    def _greet(self, connection: HttpConnection) -> Mapping[str, Any]:
+        """Return the answer to the token."""
+        self._on_token(connection)
+        return self._visit.greeting()
 
     def _intake(self, connection: HttpConnection) -> Intake:
         """Return the intake of the user that the page belongs to. The connection itself is at its host's expense."""

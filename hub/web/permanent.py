@@ -35,6 +35,8 @@ from hub.sources.shown import Shown
 from hub.waiting import until_set
 
 RETRY_S = 1.0
+CHANGE_S = 2.0
+"""How long the requests to a page that is replaced may take."""
 SHOWN = frozenset(("config",))
 """Methods that need the right to control the hub, and only show something."""
 log = get_logger("mpsr.web")
@@ -129,6 +131,38 @@ class PermanentPage:
             self._token = read_secret(self._token_file)
         except Unusable as error:
             log.error("web.failed", address=self._address, error=str(error), action="the former token stays in force")
+
+
+class CurrentPage:
+    """Runs one page after the other: *page*, and those by which it is replaced. None: there is none for now."""
+
+    def __init__(self, page: PermanentPage | None) -> None:
+        self._page = page
+        self._changed = asyncio.Event()
+        self._is_stopping = False
+
+    async def run(self) -> None:
+        """Serve until `stop` is called."""
+        while not self._is_stopping:
+            self._changed.clear()
+            if self._page is not None:
+                await self._page.run()
+            else:
+                await self._changed.wait()
+
+    async def change(self, page: PermanentPage | None) -> None:
+        """Serve *page* in the place of the one before, which ends. Its clients connect again."""
+        former, self._page = self._page, page
+        self._changed.set()
+        if former is not None:
+            await former.stop(CHANGE_S)
+
+    async def stop(self, timeout: float) -> None:
+        """Accept no more clients, and return when all requests are answered, at most *timeout* seconds later."""
+        self._is_stopping = True
+        self._changed.set()
+        if self._page is not None:
+            await self._page.stop(timeout)
 
 
 def viewer(uid: int | None) -> tuple[Peer, frozenset[int]]:

@@ -69,6 +69,9 @@ class Parts:
     async def follow_sinks(self, new: Config) -> None:
         self._call(f"sinks {len(new.sinks)}")
 
+    async def follow_web(self, new: Config) -> None:
+        self._call(f"web {new.web is not None and new.web.address}")
+
     async def expire(self) -> int:
         self._call("expire")
         return 0
@@ -89,9 +92,31 @@ def followers(parts: Any) -> Any:
         "follow_socket": parts.follow_socket,
         "follow_sources": parts.follow_sources,
         "follow_sinks": follow_sinks,
+        "follow_web": getattr(parts, "follow_web", None),
         "check_sinks": getattr(parts, "check_sinks", lambda _: None),
         "emit": emit,
     }
+
+
+def test_the_page(tmp_path: Path) -> None:
+    """A page that could not be opened changes nothing; another one is followed, and so are the links of the alerts."""
+    file, token = tmp_path / "f", tmp_path / "token"
+    alert = '[[alerts]]\nname = "a"\n'
+
+    def loaded(web: str) -> LoadedConfig:
+        file.write_text(f'{web}\n{alert}[web]\naddress = "127.0.0.1:1"\ntoken_file = "{token}"\n' if web else alert)
+        return load({"socket": "/s", "journal": "/j"}, file=str(file), environ={})
+
+    parts = Parts()
+    reloading = Reloader(loaded("").config, lambda: loaded("#"), parts, parts, **followers(parts))  # type: ignore[arg-type]
+    with pytest.raises(MpsrError, match="No such file"):
+        asyncio.run(reloading.reload())
+    assert parts.calls == []
+    token.write_text("secret")
+    token.chmod(0o600)
+    assert asyncio.run(reloading.reload())["changed"] == ["web"]
+    assert parts.calls[-2:] == ["sinks 0", "web 127.0.0.1:1"]
+    assert [getattr(table, "link", "") for table in reloading.config.all_readers] == ["http://127.0.0.1:1/"]
 
 
 def test_everything_that_changes() -> None:

@@ -16,7 +16,7 @@ from hub.address import Address
 from hub.errors import SourceError
 from hub.sources import configured
 from hub.web import permanent
-from hub.web.permanent import PermanentPage, check_page, viewer
+from hub.web.permanent import CurrentPage, PermanentPage, check_page, viewer
 from tests.hub.clients import run_in_time, until
 from tests.hub.control.journals import batch
 from tests.hub.web.opened import Opened, opened
@@ -110,6 +110,42 @@ def test_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SourceError, match=r"pip install 'mpsr\[http\]'"):
         check_page("127.0.0.1:1", str(tmp_path / "token"))
+
+
+def test_one_page_after_the_other(tmp_path: Path) -> None:
+    """A page is replaced by another at the same address, by none, and by one again; a page that is open is told."""
+
+    async def main() -> None:
+        token_file, other_file = secret(tmp_path, "one"), str(tmp_path / "other")
+        (tmp_path / "other").write_text("two")
+        (tmp_path / "other").chmod(0o600)
+        async with opened(tmp_path) as here:
+
+            def made(address: str, file: str) -> PermanentPage:
+                return PermanentPage(Address(address), file, here.endpoint, here.shown, here.commands)
+
+            first = made("127.0.0.1:0", token_file)
+            current = CurrentPage(first)
+            running = asyncio.create_task(current.run())
+            await until(lambda: first.where)
+            where = first.where
+            async with here.client.ws_connect(f"http://{where}/rpc") as socket:
+                await socket.send_json({"token": "one"})
+                await socket.receive_str()
+                second = made(where, other_file)
+                await current.change(second)
+                assert (await socket.receive()).data == 1001
+            await until(lambda: second.where)
+            assert await status(here, second, "two") == 200
+            await current.change(None)
+            assert (second.where, running.done()) == ("", False)
+            third = made(where, token_file)
+            await current.change(third)
+            await until(lambda: third.where)
+            await current.stop(30)
+            await asyncio.wait_for(running, 30)
+
+    run_in_time(main())
 
 
 def test_viewers() -> None:
