@@ -88,7 +88,9 @@ UNMIRRORED = {
     "producers/sender": "tests/producers/test_contract.py",
 }
 WHOLES = {"hub/cli/cli", "hub/fairness", "hub/main", "hub/journal/age", "hub/journal/filters", "hub/journal/histories"}
-WHOLES |= {f"hub/web/page/{part}" for part in ("files", "hostile", "modules", "page", "sql")}  # not modules of Python
+WHOLES |= {
+    f"hub/web/page/{part}" for part in ("files", "hostile", "modules", "page", "sql", "charts")
+}  # not modules of Python
 WHOLES |= {
     "hub/entries/entries",
     "hub/wire/hostile",

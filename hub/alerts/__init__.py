@@ -8,6 +8,6 @@ window          when an alert fires: a pure function of the messages, and what i
 firing          what is reported: as JSON, as text, with a link to the page
 watch           the sink that counts matches and reports; runner: runs it; alerts: all of them
 webhook         reports by HTTP; command: to a program; stored: as a message in the journal
-replay          when an alert would have fired
+replay          when an alert would have fired; dryrun: the same as a method of the hub
 search          the filters of an alert in the language of the page's search box
 """

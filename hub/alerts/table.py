@@ -31,8 +31,10 @@ COUNT_MAX = 10_000
 """The times of as many matches are stored with the cursor of an alert, once a second."""
 CURSOR_PREFIX = "alert."
 """No name of a sink has a dot, so that an alert and a sink may have the same name."""
+NEVER, NOT_DEAD = "!mpsr.alert", "!mpsr.dead"
+"""Tags that alerts do not count: their own, which could make them fire for ever, and, if unasked, dead letters."""
 _PAUSE = 300
-_NO_COUNT = "count is above 1, so it needs a time (add within, such as 1m)"
+NO_COUNT = "count is above 1, so it needs a time (add within, such as 1m)"
 
 
 class Regex(str):
@@ -109,7 +111,7 @@ class Alert(SinkTable, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.count > 1 and self.within is None:
-            raise ValueError(_NO_COUNT)
+            raise ValueError(NO_COUNT)
         if self.invert_match and self.grep is None:
             raise ValueError("invert_match needs grep: it selects what that does not find")
         if self.url is not None and self.command:
@@ -156,7 +158,7 @@ class Alert(SinkTable, frozen=True, kw_only=True):
         """
         wants_dead = any(glob.startswith("mpsr.") for glob in self.tag)
         return Query(
-            tag=(*self.tag, "!mpsr.alert", *(() if wants_dead else ("!mpsr.dead",))),
+            tag=(*self.tag, NEVER, *(() if wants_dead else (NOT_DEAD,))),
             level=self.level,
             where=[Condition(text) for text in self.where],
             grep=self.grep,

@@ -13,7 +13,7 @@ from hub.wire.jsonrpc import encode_request
 from producers import Client
 from producers import call as ask
 
-STREAMS = ("tail", "subscribe", "timeline", "counts", "chart", "fields", "sql", "web")
+STREAMS = ("tail", "subscribe", "timeline", "counts", "chart", "fields", "sql", "alert_dry_run", "web")
 """The methods of the service that stream."""
 REST_S = 0.2
 """How often it looks whether the reader of the output is still there."""

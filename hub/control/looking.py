@@ -91,7 +91,7 @@ class Looking:
         """
         params = TimelineParams(**values_of(request, _OF_TIMELINE))
         timeline = Timeline(zone_s=params.zone_s)
-        return self._stages(request, caller, params, timeline, lambda: _bars_of(timeline, params.bars))
+        return self.stages(request, caller, params, timeline, lambda: _bars_of(timeline, params.bars))
 
     def counts(self, request: Request, caller: Intake) -> AsyncIterator[dict[str, Any]]:
         """
@@ -102,7 +102,7 @@ class Looking:
         """
         params = CountsParams(**values_of(request, _OF_COUNTS))
         table = _Table(params.by, values_max=VALUES_MAX)
-        return self._stages(request, caller, params, table, lambda: _rows_of(table, params.limit))
+        return self.stages(request, caller, params, table, lambda: _rows_of(table, params.limit))
 
     def chart(self, request: Request, caller: Intake) -> AsyncIterator[dict[str, Any]]:
         """
@@ -113,7 +113,7 @@ class Looking:
         """
         params = ChartParams(**values_of(request, _OF_CHART))
         spread = Spread(params.field)
-        return self._stages(request, caller, params, spread, lambda: _spread_of(spread, params.bars))
+        return self.stages(request, caller, params, spread, lambda: _spread_of(spread, params.bars))
 
     def fields(self, request: Request, caller: Intake) -> AsyncIterator[dict[str, Any]]:
         """
@@ -123,9 +123,9 @@ class Looking:
         """
         params = Filters(**values_of(request, _OF_FIELDS))
         names = FieldNames()
-        return self._stages(request, caller, params, names, lambda: _fields_of(names), newest=RECENT)
+        return self.stages(request, caller, params, names, lambda: _fields_of(names), newest=RECENT)
 
-    async def _stages(
+    async def stages(
         self,
         request: Request,
         caller: Intake,

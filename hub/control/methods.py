@@ -39,6 +39,7 @@ from hub.wire.jsonrpc import Request
 
 RIGHT_OF: Mapping[str, MethodRight] = {
     "alerts": "read",
+    "alert_dry_run": "messages",
     "alert_silence": "control",
     "alert_test": "control",
     "imports": "send",

@@ -146,9 +146,9 @@ class LimitTable(Table, frozen=True, kw_only=True):
 
 
 METHODS = (
-    "alert_silence", "alert_test", "alerts", "chart", "config", "counts", "fields", "imports", "losses", "peers",
-    "ping", "query", "reload", "sink_pause", "sink_resume", "sink_rewind", "sinks", "sources", "sql", "stats",
-    "subscribe", "tail", "timeline", "web",
+    "alert_dry_run", "alert_silence", "alert_test", "alerts", "chart", "config", "counts", "fields", "imports",
+    "losses", "peers", "ping", "query", "reload", "sink_pause", "sink_resume", "sink_rewind", "sinks", "sources", "sql",
+    "stats", "subscribe", "tail", "timeline", "web",
 )  # fmt: skip
 """The methods that access rules can be for; a test compares them with hub.control.methods."""
 

@@ -45,9 +45,11 @@ from typing import Any
 
 from hub.access import Access
 from hub.alerts.alerts import Alerts
+from hub.alerts.dryrun import DryRun
 from hub.alerts.runner import check_readers, make_runner
 from hub.control.events import Events
 from hub.control.figures import Figures
+from hub.control.looking import Looking
 from hub.control.methods import RIGHT_OF, RIGHT_OF_EVENT, Commands
 from hub.control.reading import Readings
 from hub.dispatch import ForCaller
@@ -201,6 +203,7 @@ class Service:
             alerts=Alerts(sinks),
             events=events,
             more={
+                "alert_dry_run": ForCaller(DryRun(Looking(journal, readings)).alert_dry_run, streams=True),
                 "web": ForCaller(pages.open, streams=True),
                 "config": lambda request, peer: in_force(reloader.config),
             },

@@ -4,6 +4,7 @@
  * Always true: an action changes the state or asks a part to move; it draws nothing.
  */
 
+import { showAlert } from "./alert.js";
 import { showDownload, showHelp, showSaved } from "./dialogs.js";
 import { isAbort } from "./rpc.js";
 import { TABLE } from "./keys.js";
@@ -218,6 +219,10 @@ export class Actions {
 
   save() {
     showSaved(this.page);
+  }
+
+  alert() {
+    showAlert(this.page);
   }
 
   download() {

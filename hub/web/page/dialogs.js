@@ -13,7 +13,8 @@ import { bytes, oneLine } from "./text.js";
 
 const dialog = () => document.getElementById("dialog");
 
-function open(title, content) {
+/** Show the dialog with this title and content; what is shown already is replaced. */
+export function open(title, content) {
   const close = () => dialog().close();
   render(html`<header><h2 id="dialog-title">${title}</h2><button class="quiet" aria-label="Close" @click=${close}>✕</button></header>${content}`, dialog());
   if (!dialog().open) dialog().showModal();

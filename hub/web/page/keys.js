@@ -33,6 +33,7 @@ export const TABLE = [
   [["i"], "show and hide the histogram", "histogram"],
   [["z"], "times: local or UTC", "zone"],
   [["s"], "save the search", "save"],
+  [["a"], "make an alert of the search", "alert"],
   [[";"], "queries in SQL", "sql"],
   [["h"], "the hub", "hub"],
   [["?"], "this list", "help"],

@@ -20,6 +20,7 @@ export function drawTools({ actions, isUtc, live }) {
       ${button("facets", "Facets", "facets (t)", "☰")}
       ${button("zone", `Time zone: ${time.zoneName(isUtc)}`, "times: local or UTC (z)", time.zoneName(isUtc))}
       ${button("save", "Saved searches", "saved searches (s)", "★")}
+      ${button("alert", "Make an alert", "make an alert of the search (a)", "⚑")}
       ${button("download", "Download", "download the messages that match", "⤓")}
       ${button("theme", "Dark or light", "dark or light", "◐")}
       ${button("help", "Help", "keys and search (?)", "?")}`,

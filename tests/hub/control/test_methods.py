@@ -170,14 +170,14 @@ def test_every_command_says_what_it_does(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with serving(tmp_path) as (_, _, commands):
-            assert sorted([*commands.table, "config", "web"]) == [*METHODS]  # hub.service has these two
+            assert sorted([*commands.table, "alert_dry_run", "config", "web"]) == [*METHODS]  # hub.service has these
             assert RIGHT_OF == {
                 "imports": "send", "reload": "control", "stats": "read", "sources": "read", "peers": "read",
                 "losses": "read", "query": "messages", "tail": "messages", "sinks": "read", "sink_pause": "control",
                 "sink_resume": "control", "sink_rewind": "control", "alerts": "read", "alert_silence": "control",
                 "alert_test": "control", "web": "control", "config": "control",
                 "timeline": "messages", "counts": "messages", "chart": "messages", "fields": "messages",
-                "sql": "messages",
+                "sql": "messages", "alert_dry_run": "messages",
             }  # fmt: skip
             functions = {name: getattr(command, "function", command) for name, command in commands.table.items()}
             assert [name for name, function in functions.items() if not function.__doc__] == []
