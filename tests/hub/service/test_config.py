@@ -117,7 +117,7 @@ def test_access(tmp_path: Path) -> None:
         ('allow = ["all"]', "access to nothing (add methods"),
         (
             'allow = ["all"]\nmethods = ["tial"]',
-            "no method matches 'tial' (there are: alert_silence, alert_test, alerts, ",
+            "no method matches 'tial' (there are: alert_dry_run, alert_silence, alert_test, alerts, ",
         ),
         ('allow = ["everybody"]\nread = ["a"]', "not a rule"),
         ('allow = ["all"]\nreads = ["a"]', "did you mean"),
