@@ -283,8 +283,8 @@ class Gate:
     """
     The rights of one connection, cached until the rules change.
 
-    *groups* returns the groups of the peer; it is called once per change of the rules, and for each method and the tags
-    once more. *is_open*: see `Access.may`.
+    *groups* returns the groups of the peer; after a change of the rules, it is called once for each right, each method
+    and the tags, when they are first asked for. *is_open*: see `Access.may`.
     """
 
     __slots__ = ("_access", "_groups", "_is_open", "_methods", "_peer", "_rights", "_tags", "_version")
@@ -303,7 +303,11 @@ class Gate:
         """Return whether the peer has the right under the current rules."""
         if self._version != self._access.version:
             self._renew()
-        return self._rights[right]
+        may = self._rights.get(right)
+        if may is None:
+            groups = self._groups()
+            may = self._rights[right] = self._access.may(right, self._peer, groups, is_open=self._is_open)
+        return may
 
     def may_call(self, method: str) -> bool:
         """Return whether the peer may call *method*, one that there is, under the current rules."""
@@ -328,9 +332,7 @@ class Gate:
         return self._access.methods.get(method)
 
     def _renew(self) -> None:
-        groups = self._groups()
-        self._rights = {each: self._access.may(each, self._peer, groups, is_open=self._is_open) for each in RIGHTS}
-        self._methods, self._tags = {}, None
+        self._rights, self._methods, self._tags = {}, {}, None
         self._version = self._access.version
 
     def refuse(self, count: int) -> int:

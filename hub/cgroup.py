@@ -24,6 +24,7 @@ _search_name = re.compile(
 ).search
 
 
+@functools.lru_cache(maxsize=256)
 def parse_cgroup(data: bytes) -> str:
     """
     Return the path in what /proc/PID/cgroup holds: of the one hierarchy (version 2), else of systemd's, else the first

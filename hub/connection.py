@@ -20,6 +20,7 @@ Not here: which bytes mean what (hub.wire), what is accepted (hub.intake), who m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import functools
 import socket
@@ -225,7 +226,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def serve(self, sock: socket.socket) -> None:
         """Read from *sock*, and `run`."""
-        if not self.has_ended:
+        if not self.has_ended and not self._has_read_all():
             await asyncio.get_running_loop().connect_accepted_socket(lambda: self, sock)
         await self.run()
 
@@ -420,6 +421,25 @@ class Connection(asyncio.BufferedProtocol):
             self._is_paused = False
             self._transport.resume_reading()
             self._budget.hold_up(self._holding, False)
+
+    def _has_read_all(self) -> bool:
+        """
+        Read what the client has sent. Return whether that is everything: a client with a line or two has often closed
+        by now, and a transport would take a fifth of the time that it costs.
+        """
+        size = min(self._budget.readable_bytes(self._holding), FREE_BYTES)
+        if not size or self._tls is not None:
+            return False
+        self._turn.spend(ARRIVAL_S)
+        with contextlib.suppress(OSError):  # EAGAIN: it has not closed; any other error is met again
+            while data := self._sock.recv(size, socket.MSG_DONTWAIT):
+                self._arrived.add(data)
+                self._budget.arrived(self._holding, len(data))
+                size -= len(data)
+                if not size:
+                    return False
+            self._end_by(End.EOF)
+        return self.has_ended
 
     def _read_last(self) -> None:
         """Take what is in the kernel's buffer, after what the transport gave us."""

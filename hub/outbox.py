@@ -87,6 +87,8 @@ class Outbox:
 
     async def emptied(self, timeout: float) -> None:
         """Wait until every kept reply is sent or the client has disconnected, at most *timeout*."""
+        if not self._unsent:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._until_emptied()

@@ -42,6 +42,7 @@ _ARRAYS = (
     *(b"\xdc" + size.to_bytes(2, "big") for size in (2, 3, 4)),
     *(b"\xdd" + size.to_bytes(4, "big") for size in (2, 3, 4)),
 )
+_BEGINNINGS = frozenset(array[0] for array in _ARRAYS)
 _STRINGS = bytes((*range(0xA0, 0xC0), 0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB))
 """First bytes of a str or bin in msgpack."""
 _DECISION_BYTES_MAX = NILS_MAX + max(map(len, _ARRAYS)) + 1
@@ -92,6 +93,8 @@ def decide(data: bytes) -> DecoderClass | None:
     frame = begin.lstrip(_NIL)
     if len(begin) - len(frame) >= NILS_MAX:
         return ForwardDecoder
+    if frame and frame[0] not in _BEGINNINGS:
+        return LineDecoder
     for array in _ARRAYS:
         if frame.startswith(array) and len(frame) > len(array):
             return ForwardDecoder if frame[len(array)] in _STRINGS else LineDecoder

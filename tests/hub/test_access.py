@@ -150,7 +150,7 @@ def test_rules_are_values() -> None:
 
 
 def test_a_change_counts_for_open_connections() -> None:
-    """The gate applies changed rules, and asks for the groups once per change."""
+    """The gate applies changed rules, and asks for the groups once for each right after a change."""
     asked = 0
 
     def groups() -> frozenset[int]:
@@ -162,7 +162,8 @@ def test_a_change_counts_for_open_connections() -> None:
     gate = Gate(access, OTHER, groups)
     assert [gate.may("send"), gate.may("send"), asked] == [True, True, 1]
     access.change(rules(send_deny="gid:54"))
-    assert [gate.may("send"), gate.may("read"), asked] == [False, False, 2]
+    assert [gate.may("send"), gate.may("send"), asked] == [False, False, 2]
+    assert [gate.may("read"), gate.may("read"), asked] == [False, False, 3]
 
 
 def test_refusals_are_told_of_once_a_second_for_each_user() -> None:

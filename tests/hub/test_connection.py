@@ -400,6 +400,33 @@ def test_stop_reads_what_was_sent(run: Run, receives: bool) -> None:
 
 
 @both_loops
+@pytest.mark.parametrize(
+    ("count", "is_gone", "has_transport"),
+    [(0, True, False), (3, True, False), (3, False, True), (3000, True, True), (3000, False, True)],
+)
+def test_what_a_client_has_sent_before_it_is_served(run: Run, count: int, is_gone: bool, has_transport: bool) -> None:
+    """A client that has sent a little and closed is served without a transport; of no other one anything is lost."""
+    lines = [f"line {n:08}" for n in range(count + 1)]
+
+    async def main() -> None:
+        rig = Rig()
+        rig.client.sendall("".join(f"{line}\n" for line in lines[:count]).encode())
+        if is_gone:
+            rig.client.close()
+        serving, receiving = asyncio.create_task(rig.connection.serve(rig.sock)), asyncio.create_task(rig._receive())
+        if not is_gone:
+            await until(lambda: len(rig.texts) == count)
+            await rig.say_and_close(lines[count].encode())
+        await serving
+        receiving.cancel()
+        assert rig.texts == (lines[:count] if is_gone else lines)
+        assert (rig.connection._transport is not None) == has_transport
+        assert rig.intake.holding.loose_bytes == rig.inbox.budget.loose_bytes == 0
+
+    run(main())
+
+
+@both_loops
 def test_stop_before_the_transport(run: Run) -> None:
     """A connection stopped before it was connected to the loop is read all the same, and its descriptor closed."""
 
