@@ -55,6 +55,7 @@ UNMIRRORED = {
     "hub/viewer/table": "tests/hub/cli/test_top.py",
     "hub/viewer/work": "tests/hub/cli/test_top.py",
     "hub/metrics": "tests/hub/control/test_methods.py",
+    "hub/service/conflicts": "tests/hub/service/test_settings.py",
     "hub/service/housekeeping": "tests/hub/service/test_service.py",
     "hub/service/signals": "tests/hub/service/test_service.py",
     "hub/service/misfit": "tests/hub/service/test_tables.py",

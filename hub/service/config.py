@@ -10,8 +10,6 @@ Not here: the flag, the variable and the help of a key (hub.service.keys), the o
 from __future__ import annotations
 
 import fnmatch
-import itertools
-import os
 from typing import Annotated, Self, TypeVar
 
 import msgspec
@@ -25,12 +23,9 @@ from hub.limits import Limit, When
 from hub.natsplace import ServerUrl
 from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract
 from hub.quantities import Duration, Mode, Size
+from hub.service.conflicts import check_conflicts
 from hub.service.tables import Live, Table, fields_of
-from hub.sinks.kinds import AnySink, File, Forward, SinkTable
-from hub.sinks.kinds import Jetstream as JetstreamSink
-from hub.sinks.overlap import is_followed, leads_into
-from hub.sinks.pathtemplate import PathTemplate
-from hub.sinks.table import SINKS_MAX
+from hub.sinks.kinds import AnySink, SinkTable
 from hub.sources.kinds import (
     AnySource,
     Datagram,
@@ -44,7 +39,6 @@ from hub.sources.kinds import (
     Pickle,
     Tcp,
 )
-from hub.sources.table import SOURCES_MAX
 from hub.sources.values import GlobPath, Place
 from hub.wire.frame import FRAME_BYTES_MAX
 
@@ -243,55 +237,8 @@ class Config(Table, frozen=True, kw_only=True):
                 f"mode and group have no meaning for {self.socket}, which is no file (leave them out, and name in "
                 "send_allow who else may send)"
             )
-        _check_sinks(self.sinks)
         check_names(self.alerts)
-        if len(self.all_sources) > SOURCES_MAX:
-            raise ValueError(f"there are {len(self.all_sources)} sources (at most {SOURCES_MAX})")
-        ways_in = {str(self.socket), *(source.where for source in self.all_sources)}
-        for sink in self.sinks:
-            if isinstance(sink, Forward) and (back := ways_in.intersection(sink.servers)):
-                raise ValueError(f"the sink {sink.name} leads back to this hub: {min(back)} (choose another server)")
-        for sink in self.sinks:
-            if isinstance(sink, File):
-                self._check_files_of(sink)
-            if isinstance(sink, JetstreamSink) and sink.format == "blocks":
-                self._check_stream_of(sink)
-        taken: dict[str, str] = {self.socket: "the hub's socket"}
-        for source in self.all_sources:
-            where, what = source.where, "path" if os.path.isabs(source.where) else "address"
-            if where in taken and isinstance(source, Journald | Kmsg):
-                raise ValueError(f"two sources read {where} (leave one of them out)")
-            if where in taken:
-                raise ValueError(f"a source has the {what} of {taken[where]}: {where} (choose another {what})")
-            taken[where] = "another source"
-            if isinstance(source, Http) and source.address is not None and source.token_file is None:
-                raise ValueError(f"every user of this host can reach {where}: HTTP needs a token_file there")
-
-    def _check_stream_of(self, sink: JetstreamSink) -> None:
-        """
-        Raise ValueError if *sink* ships to the subjects that a source reads. With three such hubs, the messages of one
-        would go round between the two others for ever.
-        """
-        place = sink.stream, sink.prefix
-        for source in self.all_sources:
-            if not isinstance(source, Jetstream) or (source.stream, source.subject) != place:
-                continue
-            if set(source.servers).intersection(sink.servers):
-                raise ValueError(
-                    f"the sink {sink.name} leads back to this hub: a source reads {source.where} (choose another "
-                    "stream, with other subjects)"
-                )
-
-    def _check_files_of(self, sink: File) -> None:
-        """Raise ValueError if the files of *sink* would be read again, or be in the way of the hub's own."""
-        if leads_into(sink.path, self.journal):
-            raise ValueError(f"the sink {sink.name} can write into the folder of the journal (choose another folder)")
-        for source in self.all_sources:
-            if isinstance(source, Files) and (glob := is_followed(sink.path, source.paths, source.excluded)):
-                raise ValueError(
-                    f"the sink {sink.name} writes files that a source of this hub follows: {glob} (choose another "
-                    "folder, or exclude them there)"
-                )
+        check_conflicts(self.socket, self.journal, self.all_sources, self.sinks)
 
     @property
     def rules(self) -> dict[Right, Rules]:
@@ -341,21 +288,6 @@ class Config(Table, frozen=True, kw_only=True):
     def frame_bytes_max(self) -> int:
         """The size of the largest frame: `frame_size`, and no more than the journal accepts."""
         return min(self.frame_size, batch_bytes_max_for(self.journal_size))
-
-
-def _check_sinks(sinks: tuple[AnySink, ...]) -> None:
-    if len(sinks) > SINKS_MAX:
-        raise ValueError(f"there are {len(sinks)} sinks (at most {SINKS_MAX})")
-    names, paths = [str(sink.name) for sink in sinks], [str(sink.path) for sink in sinks if isinstance(sink, File)]
-    for given, what in ((names, "name"), (paths, "path")):
-        if twice := next((each for each in given if given.count(each) > 1), None):
-            raise ValueError(f"two sinks have the {what} {twice} (choose another {what})")
-    blocks = [sink.destination for sink in sinks if isinstance(sink, JetstreamSink) and sink.format == "blocks"]
-    if twice := next((each for each in blocks if blocks.count(each) > 1), None):
-        raise ValueError(f"two sinks ship blocks to {twice} (leave one of them out)")
-    for one, two in itertools.combinations([sink for sink in sinks if isinstance(sink, File)], 2):
-        if path := PathTemplate(one.path).meets(PathTemplate(two.path)):
-            raise ValueError(f"the sinks {one.name} and {two.name} can write to the same file {path} (use two folders)")
 
 
 FIELDS = fields_of(Config)

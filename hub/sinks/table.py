@@ -63,7 +63,7 @@ def check_sinks(tables: Iterable[SinkTable]) -> None:
 
 
 def _module_of(table: SinkTable) -> Any:
-    """Return the module of the sink for *table*. Raises SinkFault if it needs a library that is not there."""
+    """Return the module of the sink for *table*. Raises SinkFault if its extra is not installed."""
     row = SINKS[type_of(table)]
     if row.extra and (fault := without_extra("it", row.extra)):
         raise SinkFault(fault)
