@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from hub.message import FORGET, Batch, Loss, Position
 from hub.sources.fileglob import Exclusion, Glob
@@ -119,3 +122,16 @@ def tick() -> None:
     before = file_clock_ns()
     while file_clock_ns() == before:
         pass
+
+
+def refuse_to_open(monkeypatch: pytest.MonkeyPatch, *names: str) -> set[str]:
+    """Let no file with one of *names* be opened, as long as its name is in the set that is returned."""
+    opening, refused = os.open, set(names)
+
+    def fail(path: str, *args: int, **options: Any) -> int:
+        if os.path.basename(path) in refused:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return opening(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    return refused

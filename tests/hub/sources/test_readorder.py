@@ -6,14 +6,13 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hub.sources import fileidentity
 from hub.sources.fileparse import FileParser
 from hub.sources.followed import JOIN_S
-from tests.hub.sources.followrig import LONG, Rig, tick
+from tests.hub.sources.followrig import LONG, Rig, refuse_to_open, tick
 
 
 def test_rename(rig: Rig) -> None:
@@ -64,14 +63,7 @@ def test_younger_ones_do_not_wait_for_one_that_cannot_be_read(rig: Rig, monkeypa
     rig.start()
     rig.write("app.log", "1\n")
     rig.all()
-    opening, closed = os.open, {"app.log.1", "app.log.2", "app.log.3"}
-
-    def fail(path: str, *args: int, **options: Any) -> int:
-        if os.path.basename(path) in closed:
-            raise PermissionError(13, "Permission denied", path)
-        return opening(path, *args, **options)
-
-    monkeypatch.setattr(os, "open", fail)
+    refuse_to_open(monkeypatch, "app.log.1", "app.log.2", "app.log.3")
     rig.start()
     rig.rename("app.log", "app.log.1")
     rig.write("app.log", "2\n")

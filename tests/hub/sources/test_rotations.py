@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from typing import Any
 
 import pytest
 
 from hub.sources import filecheck, fileidentity, generations
 from hub.sources.followed import file_clock_ns
-from tests.hub.sources.followrig import LONG, Rig, tick
+from tests.hub.sources.followrig import LONG, Rig, refuse_to_open, tick
 
 
 @pytest.mark.parametrize("is_running", [True, False])
@@ -266,14 +265,7 @@ def test_a_generation_that_cannot_be_read_yet(rig: Rig, monkeypatch: pytest.Monk
     rig.start()
     rig.write("app.log", "1\n")
     rig.all()
-    opening, closed = os.open, {"app.log.1"}
-
-    def fail(path: str, *args: int, **options: Any) -> int:
-        if os.path.basename(path) in closed:
-            raise PermissionError(13, "Permission denied", path)
-        return opening(path, *args, **options)
-
-    monkeypatch.setattr(os, "open", fail)
+    closed = refuse_to_open(monkeypatch, "app.log.1")
     rig.rename("app.log", "app.log.2")
     rig.write("app.log", "2\n")
     rig.rename("app.log", "app.log.1")
@@ -289,14 +281,7 @@ def test_a_copy_that_could_not_be_read_at_first(rig: Rig, monkeypatch: pytest.Mo
     rig.start()
     rig.write("app.log", LONG)
     rig.all()
-    opening, closed = os.open, {"app.log.1"}
-
-    def fail(path: str, *args: int, **options: Any) -> int:
-        if os.path.basename(path) in closed:
-            raise PermissionError(13, "Permission denied", path)
-        return opening(path, *args, **options)
-
-    monkeypatch.setattr(os, "open", fail)
+    closed = refuse_to_open(monkeypatch, "app.log.1")
     shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
     assert rig.all() == []
     rig.start()
@@ -309,14 +294,7 @@ def test_a_copy_that_could_not_be_read_at_first(rig: Rig, monkeypatch: pytest.Mo
 
 def test_a_copy_that_can_be_read_before_its_original(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a file that nobody could read before it was truncated, the copy is read as soon as that is possible."""
-    opening, closed = os.open, {"app.log", "app.log.1"}
-
-    def fail(path: str, *args: int, **options: Any) -> int:
-        if os.path.basename(path) in closed:
-            raise PermissionError(13, "Permission denied", path)
-        return opening(path, *args, **options)
-
-    monkeypatch.setattr(os, "open", fail)
+    closed = refuse_to_open(monkeypatch, "app.log", "app.log.1")
     rig.start()
     rig.write("app.log", LONG)
     tick()
@@ -423,14 +401,7 @@ def test_a_copy_of_a_file_that_cannot_be_read(rig: Rig, monkeypatch: pytest.Monk
     tick()
     shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
     rig.look()
-    opening, closed = os.open, {"app.log"}
-
-    def fail(path: str, *args: int, **options: Any) -> int:
-        if os.path.basename(path) in closed:
-            raise PermissionError(13, "Permission denied", path)
-        return opening(path, *args, **options)
-
-    monkeypatch.setattr(os, "open", fail)
+    closed = refuse_to_open(monkeypatch, "app.log")
     if is_truncated:
         os.truncate(rig.folder / "app.log", 0)
         rig.write("app.log", "2\n")

@@ -42,6 +42,14 @@ def with_olddir(rig: Rig, old: Path) -> Path:
     return old
 
 
+@pytest.fixture
+def old(rig: Rig, tmp_path: Path) -> Path:
+    """The folder of the older generations, which is made."""
+    folder = with_olddir(rig, tmp_path / "old")
+    folder.mkdir()
+    return folder
+
+
 @pytest.mark.parametrize("is_running", [True, False])
 @pytest.mark.parametrize("name", ["old", "a"])
 def test_generations_in_another_folder(rig: Rig, tmp_path: Path, name: str, is_running: bool) -> None:
@@ -74,10 +82,8 @@ def test_generations_in_another_folder(rig: Rig, tmp_path: Path, name: str, is_r
     assert rig.losses == []
 
 
-def test_generations_of_a_log_that_is_not_there(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generations_of_a_log_that_is_not_there(rig: Rig, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a start, they are read in their order, in whichever one they are listed in their folder."""
-    old = with_olddir(rig, tmp_path / "old")
-    old.mkdir()
     rig.start()
     for number in (1, 2, 3):
         rig.write("app.log", f"{number}\n")
@@ -95,12 +101,10 @@ def test_generations_of_a_log_that_is_not_there(rig: Rig, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("names_max", [0, 256])
 def test_a_look_at_the_folder_of_the_older_generations_alone(
-    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names_max: int
+    rig: Rig, old: Path, monkeypatch: pytest.MonkeyPatch, names_max: int
 ) -> None:
     """What is found there is not read before the folder of the log was looked at, which may be large, and wait."""
     monkeypatch.setattr(looking, "NAMES_MAX", names_max)
-    old = with_olddir(rig, tmp_path / "old")
-    old.mkdir()
     rig.start()
     rig.write("app.log", LONG)
     assert rig.all() == [LONG.strip()]
@@ -124,10 +128,8 @@ def test_a_look_at_the_folder_of_the_older_generations_alone(
     assert rig.read() == ([] if names_max else expected)
 
 
-def test_a_truncated_file_that_no_look_has_found_under_its_new_name(rig: Rig, tmp_path: Path) -> None:
+def test_a_truncated_file_that_no_look_has_found_under_its_new_name(rig: Rig, old: Path) -> None:
     """What was found in the other folder may be older than what is in it, or younger: its new name shows that."""
-    old = with_olddir(rig, tmp_path / "old")
-    old.mkdir()
     rig.start()
     rig.write("app.log", LONG)
     assert rig.all() == [LONG.strip()]
@@ -151,12 +153,8 @@ def test_a_truncated_file_that_no_look_has_found_under_its_new_name(rig: Rig, tm
 
 
 @pytest.mark.parametrize("is_found", [True, False])
-def test_a_truncated_file_that_is_moved_between_the_looks_at_two_folders(
-    rig: Rig, tmp_path: Path, is_found: bool
-) -> None:
+def test_a_truncated_file_that_is_moved_between_the_looks_at_two_folders(rig: Rig, old: Path, is_found: bool) -> None:
     """What is in its copy is stored first, as its new name shows, and all of it if it is removed before it is found."""
-    old = with_olddir(rig, tmp_path / "old")
-    old.mkdir()
     rig.globs.reverse()
     rig.start()
     rig.write("app.log", "")
@@ -194,12 +192,10 @@ def test_a_truncated_file_that_was_moved_away(rig: Rig, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("few", [0, 9])
 def test_a_file_that_is_moved_while_a_look_goes_from_one_folder_to_the_next(
-    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+    rig: Rig, old: Path, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
     """It is not given up before all folders were looked at again, and read when it is found in any."""
     monkeypatch.setattr(filesgone, "FEW_FOLDERS", few)
-    old = with_olddir(rig, tmp_path / "old")
-    old.mkdir()
     rig.start()
     rig.write("app.log", "1\n")
     home = rig.it.folders[str(rig.folder)]
@@ -221,13 +217,9 @@ def test_a_file_that_is_moved_while_a_look_goes_from_one_folder_to_the_next(
     assert rig.losses == []
 
 
-def test_a_folder_that_is_gone_before_it_is_looked_at(
-    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_is_gone_before_it_is_looked_at(rig: Rig, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The generations elsewhere do not wait for it."""
     monkeypatch.setattr(looking, "NAMES_MAX", 0)
-    old = with_olddir(rig, tmp_path / "old")
-    old.mkdir()
     rig.start()
     rig.write("app.log", "1\n")
     assert rig.all() == ["1"]
@@ -240,10 +232,8 @@ def test_a_folder_that_is_gone_before_it_is_looked_at(
 
 
 @pytest.mark.parametrize("is_running", [True, False])
-def test_copies_in_another_folder(rig: Rig, tmp_path: Path, is_running: bool) -> None:
+def test_copies_in_another_folder(rig: Rig, old: Path, is_running: bool) -> None:
     """With ``olddir`` and ``copytruncate``, the rest of the copy is found there, and nothing else of it is read."""
-    old = with_olddir(rig, tmp_path / "old")
-    old.mkdir()
     rig.start()
     rig.write("app.log", LONG)
     assert rig.all() == [LONG.strip()]
@@ -264,12 +254,10 @@ def test_copies_in_another_folder(rig: Rig, tmp_path: Path, is_running: bool) ->
 @pytest.mark.parametrize("names_max", [-1, 256])
 @pytest.mark.parametrize("is_running", [True, False])
 def test_a_copy_of_a_log_that_was_just_made(
-    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_running: bool, names_max: int
+    rig: Rig, old: Path, monkeypatch: pytest.MonkeyPatch, is_running: bool, names_max: int
 ) -> None:
     """In another folder that is looked at before its own one, it is no log of its own: each line is stored once."""
     monkeypatch.setattr(looking, "NAMES_MAX", names_max)
-    old = with_olddir(rig, tmp_path / "old")
-    old.mkdir()
     rig.globs.reverse()
     if is_running:
         rig.start()
@@ -292,10 +280,8 @@ def test_a_copy_of_a_log_that_was_just_made(
     assert [file.tag for file in rig.it.files.values()] == [os.fsencode(rig.folder / "app.log")] * len(rig.it.files)
 
 
-def test_what_is_no_log_beside_generations_in_another_folder(rig: Rig, tmp_path: Path) -> None:
+def test_what_is_no_log_beside_generations_in_another_folder(rig: Rig, old: Path) -> None:
     """A folder, and a file that no glob matches, are no reason to leave the generations of that name aside."""
-    old = with_olddir(rig, tmp_path / "old")
-    old.mkdir()
     rig.globs[0] = f"{rig.folder}/app*"
     rig.start()
     (rig.folder / "app.log").mkdir()
@@ -321,10 +307,8 @@ def test_a_folder_with_generations_of_two_logs(rig: Rig, tmp_path: Path) -> None
     assert os.fsencode(old / "app.log") in {file.tag for file in rig.it.files.values()}
 
 
-def test_generations_that_are_elsewhere_before_their_log_is_known(rig: Rig, tmp_path: Path) -> None:
+def test_generations_that_are_elsewhere_before_their_log_is_known(rig: Rig, old: Path) -> None:
     """They are read under the name that they have there; those that follow are known as generations of the log."""
-    old = with_olddir(rig, tmp_path / "old")
-    old.mkdir()
     rig.start()
     rig.write("app.log", "1\n")
     shift(rig, old)
@@ -341,10 +325,8 @@ def test_generations_that_are_elsewhere_before_their_log_is_known(rig: Rig, tmp_
     )
 
 
-def test_generations_of_a_log_that_was_gone_before_its_path_was_certain(rig: Rig, tmp_path: Path) -> None:
+def test_generations_of_a_log_that_was_gone_before_its_path_was_certain(rig: Rig, old: Path) -> None:
     """Either of the two paths that they may belong to has them, although no look at everything has seen a log there."""
-    old = with_olddir(rig, tmp_path / "old")
-    old.mkdir()
     rig.start()
     rig.write("app.log", "1\n")
     shift(rig, old)
