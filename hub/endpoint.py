@@ -122,7 +122,7 @@ class Endpoint:
             await asyncio.wait((accepting,))
         if not accepting.cancelled() and (error := accepting.exception()) is not None:
             log.error("listener.failed", error=repr(error))
-            raise SocketError(self.path, "connections cannot be accepted any longer (see the log above)") from error
+            raise SocketError(self.path, "connections can no longer be accepted (see the log above)") from error
 
     def stop_accepting(self) -> None:
         """Accept no more clients, at once: the rest of the backlog is for `stop`."""

@@ -188,7 +188,7 @@ class HubClosed(MpsrError):
     """The hub was stopped."""
 
     def __str__(self) -> str:
-        return "the hub is stopped (start it again; what was not acknowledged is to be sent again)"
+        return "the hub is stopped (start it again, and send unacknowledged messages again)"
 
 
 class CommandError(MpsrError):

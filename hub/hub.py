@@ -111,7 +111,7 @@ class Hub:
 
     async def __aenter__(self) -> Hub:
         if self._endpoint is not None:
-            raise RuntimeError("a Hub is entered once")
+            raise RuntimeError("a Hub can be entered only once")
         self._endpoint = Endpoint(
             self._made or SocketFile.bind(self.path, mode=self._mode, group=self._group),
             access=self._access,

@@ -179,7 +179,7 @@ class NatsClient:
                 self._end_if_forbidden()
                 reply = await self._client.request(f"$JS.API.{what}", payload, timeout=REPLY_S)
         except nats.errors.NoRespondersError as error:
-            raise NatsFault("the server has no JetStream, or has no leader for it now") from error
+            raise NatsFault("the server has no JetStream, or its JetStream has no leader now") from error
         except Exception as error:
             raise NatsFault(self._forbidden or f"JetStream does not answer: {_text_of(error)}") from error
         finally:

@@ -47,7 +47,7 @@ def read_credentials(path: str) -> Credentials:
     try:
         return Credentials(sections["NATS USER JWT"], SigningKey(seed_in(sections["USER NKEY SEED"])))
     except (KeyError, ValueError) as error:
-        raise Unusable(f"{path} holds no credentials of a user (nsc makes such files)") from error
+        raise Unusable(f"{path} does not contain the credentials of a user (nsc makes such files)") from error
 
 
 def seed_in(text: str) -> bytes:
@@ -59,5 +59,5 @@ def seed_in(text: str) -> bytes:
         or data[0] & 0xF8 != _KIND_OF_SEED
         or binascii.crc_hqx(data[:-2], 0).to_bytes(2, "little") != data[-2:]
     ):
-        raise ValueError("not the seed of a user")
+        raise ValueError("not the seed of a user key")
     return data[2:-2]

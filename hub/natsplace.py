@@ -44,7 +44,9 @@ class ServerUrl(str):
         if not host or not port or parts.scheme not in ("nats", "tls") or parts.path or parts.query or parts.fragment:
             raise ValueError(f"not an address of a NATS server: {given!r} ({form})")
         if parts.username is not None:
-            raise ValueError("an address is shown, so it holds no password (use password_file or credentials_file)")
+            raise ValueError(
+                "addresses are shown, so they must not contain a password (use password_file or credentials_file)"
+            )
         return cls(f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}")
 
 
@@ -140,4 +142,4 @@ def _secret(path: str) -> str:
     try:
         return read_secret(path).decode()
     except UnicodeDecodeError as error:
-        raise Unusable(f"{path} is no text in UTF-8") from error
+        raise Unusable(f"{path} is not text in UTF-8") from error

@@ -32,7 +32,7 @@ class AbsolutePath(str):
         if not os.path.isabs(path):
             raise ValueError(f"not an absolute path: {given!r} (write it like /srv/mpsr)")
         if "\0" in path:
-            raise ValueError(f"not a path, it has a null character: {given!r}")
+            raise ValueError(f"not a path, because it has a null character: {given!r}")
         return cls(path)
 
     @classmethod

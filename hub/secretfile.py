@@ -87,6 +87,6 @@ def _check(path: str, there: os.stat_result) -> None:
 
 def _check_owner(path: str, there: os.stat_result) -> None:
     if not stat.S_ISREG(there.st_mode):
-        raise Unusable(f"{path} is no file")
+        raise Unusable(f"{path} is not a file")
     if there.st_uid not in (0, os.geteuid()):
         raise Unusable(f"{path} belongs to user {there.st_uid} (give it to root or to the hub's user)")

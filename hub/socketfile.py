@@ -109,7 +109,7 @@ class SocketFile:
         """Listen at an abstract name, which needs no lock: the kernel gives it to one process at a time."""
         check_length(path)
         if group is not None:
-            raise SocketError(path, "an abstract name is no file, and has no group (leave the group out)")
+            raise SocketError(path, "an abstract name is not a file, and has no group (leave the group out)")
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | getattr(socket, "SOCK_CLOEXEC", 0))
         try:
             sock.setblocking(False)
@@ -151,7 +151,7 @@ class SocketFile:
         if self._lock is None:
             return
         if not self._is_in_place():
-            raise SocketError(self.path, "its file was removed or replaced (try again: the hub makes it anew)")
+            raise SocketError(self.path, "its file was removed or replaced (try again: the hub creates it again)")
         try:
             permit_file(self.path, mode, os.getegid() if group is None else gid, known=self._identity)
         except OSError as error:

@@ -112,7 +112,7 @@ def refuse_what_is_there(path: str) -> None:
         raise SocketInUse(path, None)
     if result not in (errno.ECONNREFUSED, errno.ENOENT):
         reason = f"a socket is there that cannot be asked: {os.strerror(result)}"
-        raise SocketError(path, f"{reason} (remove it if it is nobody's, or choose another --socket)")
+        raise SocketError(path, f"{reason} (remove it if nobody needs it, or choose another --socket)")
 
 
 def permit_file(path: str, mode: int, gid: int, *, known: os.stat_result | None = None) -> os.stat_result:
@@ -130,7 +130,7 @@ def permit_file(path: str, mode: int, gid: int, *, known: os.stat_result | None 
         there = os.fstat(fd)
         is_ours = stat.S_ISSOCK(there.st_mode) and there.st_uid == os.geteuid() and there.st_nlink == 1
         if not is_ours or (known is not None and not os.path.samestat(there, known)):
-            raise OSError(errno.EEXIST, "another file has come to its place", path)
+            raise OSError(errno.EEXIST, "another file has taken its place", path)
         file = f"/proc/self/fd/{fd}"  # fchown and fchmod refuse an O_PATH descriptor
         if gid not in (-1, there.st_gid):
             os.chown(file, -1, gid)

@@ -60,7 +60,7 @@ def _restrict(context: ssl.SSLContext) -> None:
 def _identify(context: ssl.SSLContext, certificate: str, key: str) -> None:
     check_secret(key)
     check_certificates(certificate)
-    with _unusable(f"{certificate} and {key} are no certificate and its private key"):
+    with _unusable(f"{certificate} and {key} are not a certificate and its private key"):
         context.load_cert_chain(certificate, key, password=_refuse_to_ask)
 
 

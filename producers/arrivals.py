@@ -87,7 +87,7 @@ class Arrivals:
             self._begun()
         elif answer.id == STREAM_ID:
             if answer.code == NOT_CARRIED_OUT and self._goes_on(self.has_begun):
-                raise ConnectionResetError(errno.ECONNRESET, "the hub stops")
+                raise ConnectionResetError(errno.ECONNRESET, "the hub is stopping")
             self.end = answer if answer.code is None else CommandFailed(answer.code, answer.message, answer.data)
 
     def broke(self, reason: str, now_ns: int) -> None:

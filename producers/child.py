@@ -85,7 +85,7 @@ class Child:
 
     async def __aenter__(self) -> Child:
         if self._process is not None:
-            raise RuntimeError("a Child is run once")
+            raise RuntimeError("a Child can be run only once")
         loop = asyncio.get_running_loop()
         pipe = subprocess.PIPE
         process = processes.start(self._command, env=self._env, cwd=self._cwd, stdin=pipe, stdout=pipe, stderr=pipe)
@@ -160,7 +160,7 @@ class Child:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            raise RuntimeError("a Child lives in its block: async with Child(...) as child")
+            raise RuntimeError("a Child runs only inside its block: async with Child(...) as child")
         return self._process
 
     # Tasks that run while the child lives.

@@ -76,12 +76,12 @@ def describe(error: BaseException, path: str) -> str:
     if isinstance(error, FileNotFoundError) or (isinstance(error, ConnectionRefusedError) and is_abstract(path)):
         return f"no hub at {path}"
     if isinstance(error, ConnectionRefusedError):
-        return f"the hub at {path} is gone" if _is_socket(path) else f"{path} is no socket"
+        return f"the hub at {path} is gone" if _is_socket(path) else f"{path} is not a socket"
     if isinstance(error, BlockingIOError):
         return f"the hub at {path} does not accept connections now"
     if isinstance(error, OSError):
         return f"{path}: {error.strerror or error}"
-    return f"the hub at {path} sent something else than acknowledgements"
+    return f"the hub at {path} sent something other than acknowledgements"
 
 
 def _is_socket(path: str) -> bool:

@@ -158,7 +158,7 @@ class Outgoing:
         sock = connected_socket(self.path)
         if not self._owner.claim():
             sock.close()
-            raise OSError(0, "this process has become another user meanwhile")
+            raise OSError(0, "this process now runs as another user")
         return sock
 
     def failed(self, error: Exception) -> None:

@@ -149,7 +149,9 @@ class Spool:
             if not spoolfile.IS_POSSIBLE or not hasattr(os, "posix_fallocate") or not hasattr(os, "O_PATH"):
                 raise OSError(0, "this system cannot reserve space in a file")
             if not self._owner.claim():
-                raise OSError(0, f"it is for files of user {self._owner.uid}, and this process is another's now")
+                raise OSError(
+                    0, f"it is for files of user {self._owner.uid}, but this process now runs as another user"
+                )
             # The hub would adopt a file without a lock.
             if self._opened is None or not self._opened.is_open or not self.is_in_use:
                 self._opened = self._open()

@@ -85,7 +85,9 @@ class Stream:
         lifetime.note_fork()
         deadline = None if timeout is None else clock.now() + timeout
         if self._is_read:
-            raise RuntimeError("this stream is being read, by another thread or by what a signal handler interrupted")
+            raise RuntimeError(
+                "this stream is already being read, by another thread or by code that a signal handler interrupted"
+            )
         self._is_read = True
         try:
             while not self._arrivals.is_enough and not self._is_closed:

@@ -72,7 +72,7 @@ class Command:
             if time.monotonic() >= until:
                 if is_hurried:
                     raise Halted
-                raise SinkFault(f"the command has not ended in {self._alert.timeout.text}")
+                raise SinkFault(f"the command did not end within {self._alert.timeout.text}")
             if self._host.is_halted and not is_hurried:
                 is_hurried, until = True, min(until, time.monotonic() + HURRY_S)
             with contextlib.suppress(subprocess.TimeoutExpired):

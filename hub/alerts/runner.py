@@ -106,7 +106,9 @@ class AlertRunner(Runner):
             finally:
                 way.close()
         except Halted:
-            raise CommandError("the test was interrupted: the hub stops, or has another order for the alert") from None
+            raise CommandError(
+                "the test was interrupted, because the hub is stopping or the alert was changed"
+            ) from None
         except (SinkFault, OSError) as error:
             raise CommandError(reason_of(error)) from error
         return firing.id

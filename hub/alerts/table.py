@@ -113,13 +113,13 @@ class Alert(SinkTable, frozen=True, kw_only=True):
         if self.count > 1 and self.within is None:
             raise ValueError(NO_COUNT)
         if self.invert_match and self.grep is None:
-            raise ValueError("invert_match needs grep: it selects what that does not find")
+            raise ValueError("invert_match needs grep: it selects the messages in which grep finds nothing")
         if self.url is not None and self.command:
             raise ValueError("an alert has a url or a command, not both (write a second alert)")
         if self.url is None and (self.template != "json" or self.headers or self.headers_file or self.tls_ca):
             raise ValueError("template, headers, headers_file and tls_ca are for a web hook (add url)")
         if self.tls_ca is not None and self.url is not None and not self.url.is_tls:
-            raise ValueError(f"{self.url.shown} is not in TLS (write https://, or leave out tls_ca)")
+            raise ValueError(f"{self.url.shown} does not use TLS (write https://, or leave out tls_ca)")
         if self.command and not os.path.isabs(self.command[0]):
             raise ValueError('a command begins with an absolute path (write it like ["/usr/local/bin/page", "--now"])')
         if any("\0" in part for part in self.command):

@@ -43,11 +43,11 @@ def alerts(  # noqa: PLR0913  one for each option
 ) -> None:
     """Show the alerts and what they counted; silence or test one.
 
-    Matches are those since the alert has fired for the last time. silence lets an alert report nothing for DURATION,
-    also after a restart of the hub; 0s ends a silence. test reports a firing that is marked as a test.
+    Matches are counted since the alert last fired. silence keeps an alert quiet for DURATION, even across a restart
+    of the hub; 0s ends the silence. test reports a firing that is marked as a test.
 
-    --dry-run reads the alerts in the configuration file, and the journal: when would each have fired? So a rule can be
-    tried before a hub has it.
+    --dry-run shows when each alert in the configuration file would have fired, according to the journal. Use it to
+    try a rule before you give it to a hub.
 
     \b
     Examples:

@@ -61,7 +61,8 @@ CLIENTS = ["raw", "producer", "async", *APPLICATIONS]
     type=click.Choice(CLIENTS),
     default="raw",
     show_default=True,
-    help="Kind of producer. logging, structlog: the cost of a log call, beside one to a file. spawn: `mpsr spawn`.",
+    help="Kind of producer. logging, structlog: the cost of a log call, compared with one to a file. "
+    "spawn: `mpsr spawn`.",
 )
 @click.option(
     "--pattern",
@@ -90,9 +91,9 @@ def bench(
 ) -> int:
     """Measure a hub on this machine.
 
-    Hub and producers are processes of their own, and the disk is real. All messages are read back from the journal and
-    checked: lost, duplicated, out of order, damaged. --pattern ping and --client spawn are not checked: null. With
-    --chunk 1 --no-ack, unbatched Message frames are sent.
+    Hub and producers run as separate processes, and the disk is real. All messages are read back from the journal
+    and checked for loss, duplicates, order and damage; with --pattern ping and --client spawn they are not checked
+    (null). With --chunk 1 --no-ack, unbatched Message frames are sent.
 
     \b
     Examples:

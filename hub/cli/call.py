@@ -30,7 +30,10 @@ def _complete_method(ctx: click.Context, param: click.Parameter, incomplete: str
 @click.argument("method", shell_complete=_complete_method)
 @click.argument("params", required=False, metavar="[JSON]")
 @click.option(
-    "-f", "--follow", is_flag=True, help="The method streams: print each value as a line, until it ends or Ctrl-C."
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Print each value of a method that streams as a line, until the method ends or Ctrl-C.",
 )
 def call(socket: str | None, method: str, params: str | None, follow: bool) -> None:
     """Send a request to the hub and print its answer as JSON.

@@ -14,7 +14,7 @@ SHELLS = ("bash", "zsh", "fish")
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the script for completion in a shell.
 
-    Commands, options, levels, and the tags in the journal are completed.
+    It completes commands, options, levels, and the tags in the journal.
 
     \b
     Examples:

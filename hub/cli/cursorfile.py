@@ -50,9 +50,9 @@ class CursorFile:
             raise usage_error(f"--cursor-file {self._path}: {error.strerror}") from None
         match = _LINE.fullmatch(text)
         if match is None:
-            raise usage_error(f"--cursor-file {self._path}: this is no file of `mpsr logs --cursor-file`")
+            raise usage_error(f"--cursor-file {self._path}: this file was not written by `mpsr logs --cursor-file`")
         if _UNKNOWN not in (match[1], self._hub_id) and match[1] != self._hub_id:
-            complain(f"--cursor-file {self._path}: it is of another journal; this one is read from its beginning")
+            complain(f"--cursor-file {self._path}: it belongs to another journal; this one is read from its beginning")
             return 0
         return int(match[2])
 

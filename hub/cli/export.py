@@ -49,8 +49,13 @@ _COPIED_BYTES = 1 << 20
     "--fields", metavar="KEYS",
     help="Only these fields of the record, as in level,http.status. For csv and parquet: a column for each.",
 )  # fmt: skip
-@click.option("-o", "--output", metavar="FILE", help="Write this file, in one step.  [default: standard output]")
-@click.option("--lnav-format", is_flag=True, help="Print the format file with which lnav reads ndjson, and end.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Write to this file, which appears when it is complete.  [default: standard output]",
+)
+@click.option("--lnav-format", is_flag=True, help="Print the format file that lets lnav read ndjson, and exit.")
 def export(
     journal: str | None,
     form: str,
@@ -74,7 +79,7 @@ def export(
         click.echo(text())
         return
     if output == "":
-        raise usage_error("--output: an empty text is no file (leave it out for standard output)")
+        raise usage_error("--output: the name is empty (leave the option out for standard output)")
     if output is not None and not os.path.isdir(os.path.dirname(os.path.realpath(output))):
         raise usage_error(f"--output {output}: the folder does not exist")
     query = query_of(filters)

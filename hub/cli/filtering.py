@@ -50,9 +50,7 @@ _OPTIONS = (
         help="Only tags that match, as in 'app.*'; with ! in front, only tags that do not match. Repeatable.",
     ),
     click.option("-g", "--grep", metavar="REGEX", help="Only records with a string in which REGEX is found."),
-    click.option(
-        "-i", "--ignore-case", is_flag=True, help="--grep ignores the difference between upper and lower case."
-    ),
+    click.option("-i", "--ignore-case", is_flag=True, help="Ignore case in --grep."),
     click.option("-v", "--invert-match", is_flag=True, help="Only records in which --grep finds nothing."),
     click.option(
         "--where",
@@ -78,7 +76,7 @@ _OPTIONS = (
         metavar="ID",
         help="Only messages from this container, by the beginning of its id or by its name.",
     ),
-    click.option("--host", metavar="GLOB", help="Only messages from this host, which another hub has stored first."),
+    click.option("--host", metavar="GLOB", help="Only messages from this host, where another hub stored them first."),
     click.option("-S", "--since", type=MOMENT, help=f"Only messages received since TIME: {MOMENTS}."),
     click.option("-U", "--until", type=MOMENT, help="Only messages received until TIME."),
     click.option(
@@ -106,7 +104,7 @@ def query_of(filters: Mapping[str, Any]) -> Query:
     from hub.query.query import Query
 
     if filters["invert_match"] and filters["grep"] is None:
-        raise usage_error("-v needs --grep: it shows what that does not find")
+        raise usage_error("-v needs --grep: it selects the messages in which --grep finds nothing")
     try:
         return Query(**{**filters, "where": [Condition(text) for text in filters["where"]]})
     except re.error as error:

@@ -54,7 +54,7 @@ def _help(key: Key, *, is_list: bool) -> str:
 @click.option(
     "--check",
     is_flag=True,
-    help="Check the configuration and exit without starting a hub. Names globs that match no file.",
+    help="Check the configuration and exit without starting a hub. Also lists globs that match no file.",
 )
 @click.option(
     "--print",

@@ -33,16 +33,16 @@ _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")
     "-t", "--tag", shell_complete=complete_tag, metavar="TEXT",
     help="Tag of the messages.  [default: the format's name]",
 )  # fmt: skip
-@click.option("--parse", "kind", type=Named(FORMATS), help="What the lines are.  [default: found in the file]")
+@click.option("--parse", "kind", type=Named(FORMATS), help="Format of the lines.  [default: detected from the content]")
 @timeout_option
 @click.argument("file", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 def importing(socket: str | None, tag: str | None, kind: str | None, timeout: float, file: Sequence[str]) -> int:
     """Send finished logs to the hub, once.
 
-    Each FILE is text, JSON lines, syslog, a container's log (CRI, Docker) or an export of the systemd journal, plain or
-    compressed with gzip or zstd; - is standard input. What the hub has is not sent again, under any name: after an
-    interruption, or when a log has grown, run the command once more. Exit code 0 means that all of it is on the hub's
-    disk.
+    Each FILE is text, JSON lines, syslog, a container's log (CRI, Docker) or an export of the systemd journal,
+    plain or compressed with gzip or zstd; - is standard input. Content that the hub already has is not sent again,
+    even under another name. After an interruption, or when a log has grown, run the command again. Exit code 0
+    means that all of it is on the hub's disk.
 
     \b
     Examples:
@@ -67,7 +67,7 @@ def importing(socket: str | None, tag: str | None, kind: str | None, timeout: fl
             failed += bool(result.fault or result.left_out)
     except KeyboardInterrupt:
         progress.clear()
-        complain("interrupted; the same command continues where it was")
+        complain("interrupted; run the same command again to continue")
         return 130
     finally:
         progress.clear()
@@ -95,7 +95,7 @@ def _import(path: str, importer: Importer, progress: _Progress) -> Result | None
     if result.left_out:
         complain(f"{path}: {counted(result.left_out, 'entry', 'entries')} too large to be kept")
     if result.fault:
-        complain(f"{path}: {result.fault}; what precedes that is imported")
+        complain(f"{path}: {result.fault}; everything before that is imported")
     return result
 
 
@@ -103,7 +103,7 @@ def _check_tag(tag: str) -> None:
     from producers.record import encode_tag
 
     if not tag:
-        raise usage_error("--tag: an empty text is no tag")
+        raise usage_error("--tag: the tag is empty")
     try:
         encode_tag(tag)
     except BadRecord as error:

@@ -45,8 +45,8 @@ _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 def install(user: bool, system: bool, journald: bool, kmsg: bool, show: bool, force: bool) -> None:
     """Install the hub as a systemd service.
 
-    systemd holds the socket, which outlives the hub: no client is refused while the hub is restarted. --journald and
-    --kmsg give rights; the sources are turned on in the configuration.
+    systemd holds the socket, which outlives the hub: no client is refused while the hub is restarted. --journald
+    and --kmsg only grant the necessary rights; turn the sources on in the configuration.
 
     \b
     Examples:

@@ -53,7 +53,7 @@ def _parse_count(text: str) -> int:
     if text.strip().lower() == "all":
         return ALL
     if text.startswith("+"):
-        raise ValueError(f"{text!r} would be from that line on (of tail); N is the number of last messages")
+        raise ValueError(f"{text!r} would mean from that line on, as in tail; N is the number of last messages")
     return whole(0, COUNT_MAX).parse(text)
 
 
@@ -61,7 +61,7 @@ def _parse_count(text: str) -> int:
 @journal_option
 @click.option(
     "--socket", metavar="PATH", is_flag=False, flag_value=HUB,
-    help="Ask the hub at this socket, or at the usual one, instead of reading the journal's files.",
+    help="Ask the hub at this socket (without PATH: at the default one) instead of reading the journal's files.",
 )  # fmt: skip
 @click.option(
     "-f", "--follow", is_flag=True, help="Show the last 10 messages, or those of -n, and continue with new ones."
@@ -84,17 +84,17 @@ def _parse_count(text: str) -> int:
 @click.option("--fields", metavar="KEYS", help="Show only these fields of the record, as in level,http.status.")
 @click.option(
     "-A", "--after-context", "behind", type=whole(0, CONTEXT_MAX), metavar="N",
-    help="Show also N messages after each that --grep, --where and --level find.",
+    help="Also show N messages after each one that --grep, --where and --level find.",
 )  # fmt: skip
 @click.option(
     "-B", "--before-context", "before", type=whole(0, CONTEXT_MAX), metavar="N",
-    help="Show also N messages before each that they find.",
+    help="Also show N messages before each one that they find.",
 )  # fmt: skip
 @click.option(
     "-C", "--context", type=whole(0, CONTEXT_MAX), metavar="N",
-    help="Both. The context is of all tags and writers, unless --tag, --pid, ... select some.",
+    help="Both. The context includes all tags and writers, unless --tag, --pid, ... select some.",
 )  # fmt: skip
-@click.option("--collapse", is_flag=True, help="Show a line that is repeated once, with its number.")
+@click.option("--collapse", is_flag=True, help="Show repeated lines once, with their number.")
 @click.option("--count", "only_count", is_flag=True, help="Show only the number of messages that match.")
 @click.option(
     "--by", multiple=True, metavar="KEY",
@@ -104,7 +104,7 @@ def _parse_count(text: str) -> int:
 @click.option("--histogram", is_flag=True, help="Show the number of messages over time, as bars.")
 @click.option(
     "--cursor-file", metavar="FILE",
-    help="Show only messages after the last one shown with this FILE, and store there which is the last one now.",
+    help="Continue after the last message that was shown with this FILE, and store the new last one there.",
 )  # fmt: skip
 @click.option("--utc", is_flag=True, help="Show times in UTC.")
 @color_option
@@ -151,7 +151,7 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
     check_together(output)
     before, behind = (context if each is None else each for each in (before, behind))
     if (before or behind) and not (filters["grep"] or filters["where"] or filters["level"]):
-        raise usage_error("-A, -B and -C show what is around matches: give --grep, --where or --level, too")
+        raise usage_error("-A, -B and -C show the messages around matches, so they need --grep, --where or --level")
     query, look = query_of(filters), _Look(output, fields, "never" if no_color else color, utc)
     render = look.renderer()
     if count == ALL and not follow:

@@ -38,7 +38,7 @@ def _configured(ctx: click.Context, param: click.Parameter, value: str | None) -
 def _named(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return the option's value. An empty text is no path: a variable of a script was not set."""
     if value == "":
-        raise click.BadParameter("an empty text is no path (leave the option out for the default)", ctx, param)
+        raise click.BadParameter("the path is empty (leave the option out for the default)", ctx, param)
     return value
 
 

@@ -31,7 +31,7 @@ once.
 )
 @click.option(
     "--json", "as_json", is_flag=True,
-    help="Each message is a JSON object, which becomes the record. Its tag and time count.",
+    help="Each message is a JSON object, which becomes the record. Its tag and time become those of the message.",
 )  # fmt: skip
 @click.option(
     "-F", "fields", multiple=True, metavar="KEY=VALUE",
@@ -48,7 +48,7 @@ once.
 @click.option(
     "--spool",
     is_flag=True,
-    help="Without a hub, leave the messages in files beside its socket: the next hub reads them. For cron.",
+    help="Without a hub, leave the messages in files beside its socket, which the next hub reads. For cron.",
 )
 @timeout_option
 @click.argument("message", nargs=-1)
@@ -64,8 +64,8 @@ def send(
 ) -> int:
     """Send each MESSAGE, or each line of standard input.
 
-    A single - is standard input, too. Exit code 0 means that all messages are on the hub's disk; with --spool, there or
-    in the spool.
+    A single - also means standard input. Exit code 0 means that all messages are on the hub's disk or, with
+    --spool, in the spool.
 
     \b
     Examples:

@@ -17,19 +17,19 @@ _UNITS = {"messages": "messages", "bytes": "bytes", "seconds": "s"}
 @click.command()
 @click.argument("action", type=click.Choice(["pause", "resume", "rewind"]), required=False)
 @click.argument("name", required=False)
-@click.option("--to", metavar="SEQ|TIME", help="With rewind: where to go on (the oldest message).")
+@click.option("--to", metavar="SEQ|TIME", help="With rewind: where to continue (the oldest message).")
 @socket_option
 @click.option(
     "-o", "--output", type=Named(["text", "json"]), default="text", show_default=True, help="json: one object per line."
 )
 def sinks(action: str | None, name: str | None, to: str | None, socket: str | None, output: str) -> None:
-    """Show the sinks, how far each is and what failed; or change one.
+    """Show the sinks, their progress and their errors, or change one.
 
-    The lag is what a sink has still to deliver: messages, bytes (about), and the age of the oldest. The rate is
-    messages a second. The error is the last one, even if the sink works again.
+    The lag is what a sink still has to deliver: messages, bytes (approximate), and the age of the oldest message.
+    The rate is in messages per second. The error is the last one, even if the sink works again.
 
-    pause stops a sink until resume, also after a restart of the hub. rewind goes on at a sequence, or at the first
-    message that was received at a time or later (10m, 14:30, now): what it delivers again is there twice.
+    pause stops a sink until resume, even across a restart of the hub. rewind continues at a sequence number, or at
+    the first message received at or after a time (10m, 14:30, now); messages that are delivered again arrive twice.
 
     \b
     Examples:

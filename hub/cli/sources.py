@@ -20,11 +20,11 @@ _UNITS = {"bytes": "bytes", "messages": "messages", "seconds": "s"}
     "-o", "--output", type=Named(["text", "json"]), default="text", show_default=True, help="json: one object per line."
 )
 def sources(socket: str | None, output: str) -> None:
-    """Show the ways in, what each has accepted, and what went wrong.
+    """Show the sources, what each has accepted, and their errors.
 
-    The first is the hub's socket. The lag is what a source that reads by itself (log files, the systemd journal) has
-    still to read, and the age of the oldest of it; a dash for all others. The error is the last one, even if the source
-    works again.
+    The first row is the hub's socket. The lag is what a source that reads by itself (log files, the systemd
+    journal) still has to read, and the age of the oldest part; other sources have a dash. The error is the last
+    one, even if the source works again.
 
     \b
     Examples:

@@ -175,12 +175,12 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
 ) -> int:
     """Run commands as supervised producers.
 
-    Each line of their output is a message, and so is each exit. The environment of a child has MPSR_SOCKET, MPSR_TAG,
-    MPSR_INDEX (with a Procfile also PORT) and PYTHONUNBUFFERED, so that no output is lost in its buffer.
+    Each line of their output becomes a message, as does each exit. The environment of a child contains MPSR_SOCKET,
+    MPSR_TAG, MPSR_INDEX (with a Procfile also PORT) and PYTHONUNBUFFERED, so that no output is lost in a buffer.
 
-    SIGINT and SIGTERM stop all children, a second one kills them (exit code 130 or 143). SIGHUP, SIGUSR1 and SIGUSR2
-    are passed on. The exit code is that of the first child that failed: 128 + N after signal N. If none failed, it is
-    1 if output was lost.
+    SIGINT and SIGTERM stop all children; a second signal kills them (exit code 130 or 143). SIGHUP, SIGUSR1 and
+    SIGUSR2 are passed on. The exit code is that of the first child that failed: 128 + N after signal N. If none
+    failed, it is 1 if output was lost.
 
     \b
     Examples:
@@ -219,9 +219,9 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
 def _check(procfile: str | None, tag: str | None, count: int, stdin: str | None, line_max: int) -> None:
     """Raise a usage error if options contradict each other, or the length of a line is out of range."""
     if procfile is not None and (tag is not None or count != 1):
-        raise usage_error("-n and --tag do not go with a Procfile: write NAME=N for N processes of NAME")
+        raise usage_error("-n and --tag cannot be used with a Procfile: write NAME=N for N processes of NAME")
     if procfile == STANDARD_INPUT and stdin is not None:
-        raise usage_error("--stdin does not go with -f -: the Procfile is read from standard input")
+        raise usage_error("--stdin cannot be used with -f -: the Procfile is read from standard input")
     if not LINE_BYTES_MIN <= line_max <= LINE_BYTES_LARGEST:
         raise usage_error(f"--line-max must be from {LINE_BYTES_MIN} bytes to {LINE_BYTES_LARGEST >> 20}MiB")
 

@@ -31,7 +31,7 @@ OUTPUTS = Named(["table", "csv", "json", "parquet"], {"ndjson": "json", "jsonl":
 @journal_option
 @click.option(
     "-o", "--output", type=OUTPUTS, default="table", show_default=True,
-    help="table: fits the terminal. csv: a header, and a row a line. json: an object a line. parquet: a file.",
+    help="table: fits the terminal. csv: a header, and one row per line. json: one object per line. parquet: a file.",
 )  # fmt: skip
 @click.option(
     "--cache", is_flag=True, help="Keep sealed segments as Parquet files in the user's cache folder, and query those."
@@ -39,7 +39,8 @@ OUTPUTS = Named(["table", "csv", "json", "parquet"], {"ndjson": "json", "jsonl":
 def sql(query: str | None, journal: str | None, output: str, cache: bool) -> None:
     """Query the journal with SQL.
 
-    Without QUERY: a prompt, or the queries on standard input. The messages are the rows of the view `messages`.
+    Without QUERY, it opens a prompt, or reads queries from standard input. The view `messages` has a row for each
+    message.
 
     \b
     Examples:
@@ -52,7 +53,7 @@ def sql(query: str | None, journal: str | None, output: str, cache: bool) -> Non
     from hub.cli.sqlresult import Results
 
     if query is not None and not query.strip():
-        raise usage_error("an empty text is no query (leave it out for a prompt)")
+        raise usage_error("the query is empty (leave it out for a prompt)")
     if output == "parquet" and sys.stdout.isatty():
         raise usage_error("--output parquet: a terminal cannot show it (write it to a file, as in `> result.parquet`)")
     folder = journal or default_journal()

@@ -49,7 +49,7 @@ def check_together(output: str | None) -> None:
         return names.get(option, option.lstrip("-").replace("-", "_")) in given
 
     if ctx.params["socket"] == "":
-        raise usage_error("--socket: an empty text is no path (leave it out for the default)")
+        raise usage_error("--socket: the path is empty (leave the option out for the default)")
     for first, second, reason in _TOGETHER:
         for one, other in itertools.product(filter(is_given, first), filter(is_given, second)):
             raise usage_error(reason.format(one, other))

@@ -22,15 +22,15 @@ REST_S = 0.2
 
 @click.command()
 @socket_option
-@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+@click.option("--no-browser", is_flag=True, help="Print the address, but do not open a browser.")
 def web(socket: str | None, no_browser: bool) -> None:
     """Open the page of the running hub in a browser.
 
-    The page shows messages, searches them, and shows what the hub does. It is at a free port of this host, only this
-    host can reach it, and the address that is printed holds the secret that opens it. The page may read what you may
-    read. It is there until Ctrl-C.
+    The page shows and searches messages, and shows the state of the hub. It is served on a free port that only this
+    host can reach, and the printed address contains the secret that opens it. The page can read what you may read.
+    Ctrl-C closes it.
 
-    The hub decides who may open it: its own user, root, and users in control_allow. It needs mpsr[http].
+    The hub's own user, root, and users in control_allow may open it. It needs the extra mpsr[http].
 
     \b
     Examples:

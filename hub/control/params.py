@@ -53,7 +53,7 @@ def texts(request: Request, *names: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in _named(request, names):
         if not isinstance(value, str) or not value.isprintable():
-            raise InvalidParams(f"{name} is no text", param=name)
+            raise InvalidParams(f"{name} is not a text", param=name)
         found[name] = value
     return found
 

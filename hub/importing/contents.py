@@ -165,7 +165,7 @@ def _opened(path: str) -> BinaryIO:
         if stat.S_ISREG(kind) and (path != "-" or not os.lseek(file.fileno(), 0, os.SEEK_CUR)):
             return file
         if path != "-" and not stat.S_ISFIFO(kind):
-            raise BadContents("it is no file")
+            raise BadContents("it is not a file")
         with file:
             return _copy_of(file)
     except BaseException:

@@ -93,6 +93,6 @@ class Delivery:
         try:
             chunk_ids = decode_acks(self._acks, data)
         except (ValueError, TypeError, msgpack.UnpackException) as error:
-            raise Broken("the hub sent something else than acknowledgements") from error
+            raise Broken("the hub sent something other than acknowledgements") from error
         for chunk_id in chunk_ids:
             self._in_flight_bytes -= self._in_flight.pop(chunk_id, 0)

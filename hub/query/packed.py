@@ -52,6 +52,6 @@ def unpack(value: Any) -> Message:
     packed = msgspec.convert(value, _Packed)
     record = codec.decode_value(packed.record)
     if not isinstance(record, dict):
-        raise ValueError("a packed record that is no map")
+        raise ValueError("a packed record that is not a map")
     peer = Peer(*packed.peer)
     return Message(packed.tag, packed.time, record, packed.sequence, packed.received, peer, packed.home)

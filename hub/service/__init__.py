@@ -7,6 +7,7 @@ inforce                  the configuration in force, as the method `config` show
 indexing                 has the indexes of the journal made
 config, keys             the keys: types and defaults; their flags, variables and help
 settings                 loads them. Its helpers: tables (structs for the file), misfit (explains what does not fit)
+conflicts                sources and sinks that cannot work together
 preflight                what only the machine knows, for `--check` and each start
 reloading                a reload while the hub runs
 systemd, watchdog        the notify protocol and inherited sockets; signs of life

@@ -110,7 +110,7 @@ class Rate(float):
         except ValueError:
             rate = 0.0
         if not 0 < rate < float("inf"):
-            raise ValueError(f"not a rate: {given!r} (a number of messages a second, above 0)")
+            raise ValueError(f"not a rate: {given!r} (a number of messages per second, above 0)")
         return cls(rate)
 
 
@@ -132,7 +132,7 @@ class LimitTable(Table, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.messages_per_s is None and self.bytes_per_s is None:
-            raise ValueError("a limit without a rate (add messages_per_s or bytes_per_s)")
+            raise ValueError("the limit has no rate (add messages_per_s or bytes_per_s)")
 
     @property
     def limit(self) -> Limit:
@@ -234,7 +234,7 @@ class Config(Table, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if is_abstract(self.socket) and (self.group is not None or self.mode != SOCKET_MODE):
             raise ValueError(
-                f"mode and group have no meaning for {self.socket}, which is no file (leave them out, and name in "
+                f"mode and group have no meaning for {self.socket}, which is not a file (leave them out, and name in "
                 "send_allow who else may send)"
             )
         check_names(self.alerts)

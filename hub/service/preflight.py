@@ -187,7 +187,7 @@ def _fault_of_folder(folder: str) -> str:
     """Return why *folder* could not be made or written to; empty if it could."""
     folder = _nearest(folder)
     if not os.path.isdir(folder):
-        return f"{folder} is no folder"
+        return f"{folder} is not a folder"
     try:
         if _is_kernels(folder):
             return f"{folder} is in a file system of the kernel, which keeps no files"
@@ -249,7 +249,7 @@ def _fault_of_file(path: str) -> str:
     except OSError as error:
         return f"{error.strerror}: {path}"
     if not stat.S_ISREG(there.st_mode):
-        return f"{path} is no file"
+        return f"{path} is not a file"
     may_set_mode = os.geteuid() in (0, there.st_uid) or stat.S_IMODE(there.st_mode) == 0o600
     return "" if may_set_mode and os.access(path, os.R_OK | os.W_OK) else f"{os.strerror(errno.EACCES)}: {path}"
 

@@ -140,7 +140,7 @@ class Otlp(SinkTable, frozen=True, kw_only=True, tag="otlp"):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("a client's certificate needs both tls_cert and tls_key")
         if not self.url.is_tls and (self.tls_ca or self.tls_cert):
-            raise ValueError(f"{self.url} is not in TLS (write https://, or leave out tls_ca, tls_cert and tls_key)")
+            raise ValueError(f"{self.url} does not use TLS (write https://, or leave out tls_ca, tls_cert and tls_key)")
 
     @property
     def destination(self) -> str:

@@ -191,7 +191,7 @@ def _with_inode(folder: str, inode: int) -> list[str]:
 def check_regular(path: str, described: os.stat_result) -> None:
     """Check that *path* is that of a file. Raises SinkFault."""
     if not stat.S_ISREG(described.st_mode):
-        raise SinkFault(f"{path} is no file (choose another path)")
+        raise SinkFault(f"{path} is not a file (choose another path)")
 
 
 def make_folders(folder: str) -> None:

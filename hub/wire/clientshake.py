@@ -86,7 +86,7 @@ class ClientShake:
         except UNPACK_FAULTS:
             message = None
         if not isinstance(message, list) or not message or message[0] != self._state.value.encode():
-            raise Refused(f"it has sent something else than {self._state.value}: is a shared key asked for there?")
+            raise Refused(f"it sent something other than {self._state.value} (does it ask for a shared key?)")
         self._held = self._held[unpacker.tell() :]
         return message
 
@@ -94,7 +94,7 @@ class ClientShake:
         """Return the answer to HELO."""
         options = message[1] if len(message) == 2 else None
         if not isinstance(options, dict) or not isinstance(nonce := options.get(b"nonce"), bytes):
-            raise Refused("its handshake is broken")
+            raise Refused("its handshake is malformed")
         if options.get(b"auth"):
             raise Refused("it asks for a user and a password, which this sink does not have")
         if options.get(b"keepalive", True) is False:
@@ -106,13 +106,13 @@ class ClientShake:
 
     def _look_at_pong(self, message: list[Any]) -> None:
         if len(message) != 5:
-            raise Refused("its handshake is broken")
+            raise Refused("its handshake is malformed")
         _, is_welcome, reason, name, digest = message
         if is_welcome is not True:
             text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else ""
             raise Refused(f"it refuses us: {text[:200] or 'no reason given'}")
         if not isinstance(name, bytes) or not isinstance(digest, bytes):
-            raise Refused("its handshake is broken")
+            raise Refused("its handshake is malformed")
         if not hmac.compare_digest(digest, self._digest(name).encode()):
             raise Refused("it does not know the shared key")
         self._state = _State.DONE

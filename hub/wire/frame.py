@@ -285,7 +285,7 @@ def read_option(data: bytes, at: int) -> tuple[Option, int]:
     try:
         end = _end_of_option(window)  # first, because it builds nothing: three bytes can announce half a megabyte
         if not (0x80 <= window[0] <= 0x8F or window[0] in (0xDE, 0xDF, 0xC0)):
-            raise Malformed("options that are no map")
+            raise Malformed("options that are not a map")
         used = window[:end] if end <= _OPTION_BYTES_BUILT else _used_options(bytes(window[:end]))
         value = msgpack.unpackb(used, unicode_errors="surrogateescape", strict_map_key=False)
     except msgpack.OutOfData:

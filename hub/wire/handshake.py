@@ -61,7 +61,7 @@ class Handshake:
         """Return the answer to the PING that *data* completes; None if there is more to come."""
         self._held += data
         if not any(self._held.startswith(begin) or begin.startswith(self._held) for begin in _BEGINS):
-            return Answer(b"", "it sent something else than the handshake", b"")
+            return Answer(b"", "it sent something other than the handshake", b"")
         unpacker = msgpack.Unpacker(raw=True, max_buffer_size=PING_BYTES_MAX, max_array_len=_FIELDS, max_map_len=0)
         unpacker.feed(self._held[:PING_BYTES_MAX])
         try:
@@ -73,7 +73,7 @@ class Handshake:
         except (ValueError, msgpack.UnpackException):
             fields = []
         if len(fields) != _FIELDS or not all(isinstance(field, bytes) for field in fields):
-            return Answer(b"", "its handshake is broken", b"")
+            return Answer(b"", "its handshake is malformed", b"")
         return self._answer(fields, self._held[unpacker.tell() :])
 
     def _answer(self, fields: list[bytes], rest: bytes) -> Answer:

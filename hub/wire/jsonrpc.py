@@ -150,7 +150,7 @@ def _fault_of_id(id_: object) -> str | None:
     if isinstance(id_, float) and not math.isfinite(id_):
         return "id is no finite number"
     if isinstance(id_, str) and not is_text(id_):
-        return "id is no text"
+        return "id is not a text"
     return None
 
 
@@ -170,7 +170,7 @@ def _fault_of(value: dict[str, Any], size: int) -> str | None:
     if len(method) > METHOD_CHARS_MAX:
         return f"method has more than {METHOD_CHARS_MAX} characters"
     if not isinstance(value.get("params"), (list, dict, type(None))):
-        return "params are no array and no object"
+        return "params are neither an array nor an object"
     return None
 
 
@@ -215,6 +215,6 @@ def decode_answer(line: bytes | memoryview) -> Reply | Value:
     if error is None:
         return Reply(value.get("id"), value.get("result"))
     if not isinstance(error, dict):
-        raise ValueError("a JSON-RPC error that is no object")
+        raise ValueError("a JSON-RPC error that is not an object")
     code, message = error.get("code", INTERNAL_ERROR), str(error.get("message", ""))
     return Reply(value.get("id"), code=code, message=message, data=error.get("data"))

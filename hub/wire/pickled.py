@@ -75,7 +75,7 @@ def read_record(data: bytes) -> Record:
     """Return the record that is pickled in *data*. Raises Unreadable."""
     value, steps = load(data)
     if type(value) is not dict:
-        raise Unreadable("a pickle of something else than a dict")
+        raise Unreadable("a pickle of something other than a dict")
     plain = _Plain(2 * len(data) + EXPANSION_BYTES)
     fields: dict[Any, Any] = {key: plain.of(each, 1) for key, each in value.items()}
     name = fields.get("name")

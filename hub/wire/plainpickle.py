@@ -101,7 +101,7 @@ class _Machine:
         except Unreadable:
             raise
         except _FAULTS as error:
-            raise Unreadable("bytes that are no pickle of plain data") from error
+            raise Unreadable("bytes that are not a pickle of plain data") from error
 
     # Reading.
 
@@ -152,7 +152,7 @@ class _Machine:
         if type(target) is not dict:
             if type(target) is Object:
                 return
-            raise Unreadable("a pickle that sets items of something else than a dict")
+            raise Unreadable("a pickle that sets items of something other than a dict")
         for key, value in zip(values[::2], values[1::2], strict=True):
             target[_as_key(key)] = value
 
@@ -161,7 +161,7 @@ class _Machine:
         if type(target) is list:
             target.extend(values)
         elif type(target) is not Object:
-            raise Unreadable("a pickle that appends to something else than a list")
+            raise Unreadable("a pickle that appends to something other than a list")
 
     # Classes.
 
@@ -175,7 +175,7 @@ class _Machine:
         given = self._stack.pop()
         called = self._stack.pop()
         if type(called) is not Class or type(given) is not tuple:
-            raise Unreadable("a pickle that calls something else than a class")
+            raise Unreadable("a pickle that calls something other than a class")
         name = called.name.removeprefix("__builtin__.").removeprefix("builtins.")
         values: Any = given[0] if len(given) == 1 else ()
         if called.name == "_codecs.encode" and len(given) == 2 and type(given[0]) is str and given[1] == "latin1":

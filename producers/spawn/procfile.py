@@ -37,10 +37,10 @@ def parse_procfile(text: str) -> dict[str, str]:
         if match is None or not match[2]:
             raise ValueError(f"line {number}: {line!r} (write it as NAME: COMMAND)")
         if match[1] in commands:
-            raise ValueError(f"line {number}: there is a {match[1]} already")
+            raise ValueError(f"line {number}: {match[1]} is defined twice")
         commands[match[1]] = match[2]
     if not commands:
-        raise ValueError("no process in it (write one a line, as NAME: COMMAND)")
+        raise ValueError("it defines no process (write one per line, as NAME: COMMAND)")
     return commands
 
 
@@ -111,7 +111,7 @@ def port_of(position: int, index: int, first: int) -> int:
     """
     port = first + 100 * position + index - 1
     if port > PORT_MAX:
-        raise ValueError(f"its PORT would be {port}, and the last one is {PORT_MAX} (begin with a lower --port)")
+        raise ValueError(f"its PORT would be {port}, but the highest is {PORT_MAX} (begin with a lower --port)")
     return port
 
 

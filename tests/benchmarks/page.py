@@ -20,16 +20,17 @@ HEAD = """\
 
 <!-- Written by `make bench` (tests/benchmarks/page.py) from performance/results.json. Changes belong there. -->
 
-Everything on this page is from one sitting of `make bench`. Machines are shared and noisy: only ratios within a sitting
-mean something. Every figure is the median of {rounds}; the lowest and the highest round are in parentheses. In each
-round, the hub and the other programs ran in turn.
+Everything on this page is from one sitting of `make bench`. Machines are shared and noisy, so only ratios within one
+sitting are meaningful. Every figure is the median of {rounds}; the lowest and the highest round are in parentheses. In
+each round, the hub and the other programs ran in turn.
 
 {machine}
 
-Unless stated otherwise: five producer processes, messages of 130 bytes, a journal with room for all of them. The
-producers of all programs send the same bytes, prepared before the clock starts, or as many bytes with a library of
-their own. The clock stops when the receiver has counted everything that was sent, not when it was sent. The messages
-of `mpsr` are on disk then; with chunks and Message frames each was read back and compared after the run.
+Unless stated otherwise, there are five producer processes, messages have 130 bytes, and the journal has room for all of
+them. The producers of all programs send the same bytes, prepared before the clock starts, or the same number of bytes
+through their own library. The clock stops when the receiver has counted everything that was sent, not when the last
+message was sent. By then, the messages of `mpsr` are on disk. After the runs with chunks and Message frames, each
+message was read back and compared.
 """
 
 TAIL = """\
@@ -41,45 +42,45 @@ mpsr bench --folder /var/tmp          # a real hub, real producers, a real disk;
 mpsr bench --client logging           # the cost of a log call, compared with one to a file
 ```
 
-In a clone, `make bench` does everything on this page in about 20 minutes, and installs what it needs into a folder of
-its own. [tests/benchmarks/README.md](../tests/benchmarks/README.md) describes how, and what was tried with which
-result.
+In a clone, `make bench` measures everything on this page in about 20 minutes, and installs what it needs into a
+separate folder. [tests/benchmarks/README.md](../tests/benchmarks/README.md) describes the method, and what was tried
+with which result.
 
 ## Where the speed comes from
 
-- Work per read, not per message. A batch stays the bytes that arrived; its messages are decoded when somebody reads
-  them.
-- One queue item per batch or run of batches.
+- Work is done per read, not per message. A batch is stored as the bytes that arrived; its messages are decoded when
+  they are read.
+- There is one queue item per batch or run of batches.
 - Group commit: one write and one sync for everything that arrived during the previous commit. Below 256 KiB, both are
   one system call.
 - Commits of 256 KiB and more bypass the page cache ([why](decisions/direct-io.md)).
-- Acknowledgements are never waited for.
+- The hub never waits for an acknowledgement to be read.
 """
 
 RECEIVERS = """\
 ## Receivers
 
-The tokio program works message by message, and mpsr by the batch; its figure of one send per read stands beside it. CPU
-time and memory (the most since its start) are those of the receiver. A loss is what the receiver never counted of what
-was sent. `SocketHandler`, `QueueHandler`, `Producer` and fluent-logger are called with a record for each message; what
-they write has the same fields, and more bytes than the other messages.
+The tokio program works per message, and mpsr per batch; so the table also has the figure of the tokio program with one
+send per read. CPU time and memory (the maximum since its start) are those of the receiver. Lost messages are those that
+were sent and that the receiver never counted. `SocketHandler`, `QueueHandler`, `Producer` and fluent-logger are called
+with a record for each message; the messages that they write have the same fields, and more bytes than the others.
 
 """
 
 ONE_BY_ONE = """\
 ### One by one, nothing stored
 
-A program with a `Hub`, which gets each message decoded from an `async for`, and programs that do the same with other
-libraries; then batches. The tokio program does not decode.
+A program with a `Hub` receives each message, decoded, in an `async for`; other programs do the same with other
+libraries. The last two rows are for batches. The tokio program does not decode.
 
 """
 
 LATENCY = """\
 ### Acknowledgement against load
 
-Each of five producers sends a chunk per millisecond, of the messages that are due then, or one message if that is less.
-The time runs from when a chunk was due, so a receiver that falls behind is not excused. JetStream acknowledges before
-it syncs, unless it syncs always.
+Each of five producers sends a chunk per millisecond with the messages that are due by then, or single messages at lower
+loads. The time is measured from the moment at which a chunk was due, so a receiver that falls behind is not excused.
+JetStream acknowledges before it syncs, except with `sync always`.
 
 ![Acknowledgement against load](performance/latency.svg)
 
@@ -88,7 +89,7 @@ it syncs, unless it syncs always.
 MEMORY = """\
 ### Memory against connections
 
-Each connection has sent one message and stays open. The most since the start of the receiver.
+Each connection has sent one message and stays open. The figures are the maximum since the start of the receiver.
 
 ![Memory against connections](performance/memory.svg)
 
@@ -97,8 +98,8 @@ Each connection has sent one message and stays open. The most since the start of
 READING = """\
 ## Reading
 
-The whole command, with the start of its process, from a journal of messages of 130 bytes. Cold: nothing of the journal
-is in memory. The searches are among the last {searched:,.0f} messages, and print JSON.{start}
+Times are for the whole command, including the start of its process, on a journal of messages of 130 bytes. "Cold" means
+that no part of the journal is in memory. The searches cover the last {searched:,.0f} messages, and print JSON.{start}
 
 ![Queries against the size of the journal](performance/queries.svg)
 

@@ -87,7 +87,7 @@ def test_what_a_message_costs_on_disk(count: int) -> None:
     """A message takes its bytes and those for its time; a chunk, what the page says, about; 1 GiB holds that many."""
     page = " ".join((ROOT / "docs/operating.md").read_text(encoding="utf-8").split())
     found = re.search(
-        r"A message takes its own bytes and (\d+) for its time, and a chunk about (\d+) more. "
+        r"A message takes its own size plus (\d+) bytes for its time. A chunk adds about (\d+) bytes. "
         r"1 GiB holds ([\d.]+) million messages of (\d+) bytes",
         page,
     )

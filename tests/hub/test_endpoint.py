@@ -177,7 +177,7 @@ def test_accepting_fails_for_good(
             await until(lambda: endpoint.connections == 1)
             with monkeypatch.context() as patch:
                 patch.setattr(Listener, "_accept_some", fail)
-                with connect(path), pytest.raises(SocketError, match="cannot be accepted any longer") as raised:
+                with connect(path), pytest.raises(SocketError, match="can no longer be accepted") as raised:
                     await running
             assert isinstance(raised.value.__cause__, OSError)
             client.sendall(chunk("a"))

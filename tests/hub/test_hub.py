@@ -390,9 +390,9 @@ def test_entered_once(path: str) -> None:
             await anext(hub.batches())
         assert (hub.connections, await hub.stop()) == (0, 0)
         async with hub:
-            with pytest.raises(RuntimeError, match="entered once"):
+            with pytest.raises(RuntimeError, match="entered only once"):
                 await hub.__aenter__()
-        with pytest.raises(RuntimeError, match="entered once"):
+        with pytest.raises(RuntimeError, match="entered only once"):
             await hub.__aenter__()
 
     asyncio.run(main())

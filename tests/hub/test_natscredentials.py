@@ -28,6 +28,6 @@ def test_a_file_that_is_none(tmp_path: Path, part: str) -> None:
     text = path.read_text()
     seed = text.split("\nSU")[1].split("\n")[0]
     path.write_text(text.replace(part, part[:-1] + "A"))
-    with pytest.raises(Unusable, match=r"user\.creds holds no credentials of a user") as raised:
+    with pytest.raises(Unusable, match=r"user\.creds does not contain the credentials of a user") as raised:
         read_credentials(str(path))
     assert seed not in str(raised.value)

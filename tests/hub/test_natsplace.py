@@ -103,7 +103,7 @@ def test_what_a_client_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence that names the file, without a byte of it."""
     table = Jetstream(servers=(PLAIN,), token_file=secret(tmp_path / "token", b"s3cret\xff"))
-    with pytest.raises(Unusable, match="token is no text"):
+    with pytest.raises(Unusable, match="token is not text"):
         options_of(table)
     secret(tmp_path / "token", mode=0o644)
     with pytest.raises(Unusable, match="token"):

@@ -38,7 +38,7 @@ def test_others_could_read_it(file: Path, mode: int) -> None:
 
 def test_what_is_no_secret(file: Path, tmp_path: Path) -> None:
     """Nothing, a folder, an empty file, a file that is too large: each is a sentence that names the file."""
-    for path, said in ((tmp_path / "absent", "No such file or directory"), (tmp_path, "is no file")):
+    for path, said in ((tmp_path / "absent", "No such file or directory"), (tmp_path, "is not a file")):
         with pytest.raises(Unusable, match=f"{path}:? {said}"):
             read_secret(str(path))
     file.write_bytes(b"\n")
@@ -94,7 +94,7 @@ def test_certificates_of_others(file: Path, tmp_path: Path) -> None:
             check_certificates(str(file))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(Unusable, match=r"pipe is no file$"):
+    with pytest.raises(Unusable, match=r"pipe is not a file$"):
         check_certificates(str(pipe))
     file.chmod(0o644)
     os.truncate(file, CERTIFICATES_BYTES_MAX + 1)

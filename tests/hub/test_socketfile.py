@@ -449,7 +449,7 @@ def test_what_comes_to_its_place_is_left_alone(tmp_path: Path, what: str) -> Non
         else:
             precious.rename(path)
         before = os.stat(path)
-        with pytest.raises(OSError, match="another file has come to its place"):
+        with pytest.raises(OSError, match="another file has taken its place"):
             permit_file(str(path), 0o666, 1, known=known)
         with pytest.raises(SocketError, match="its file was removed or replaced"):
             file.permit(0o666, "1")
@@ -463,7 +463,7 @@ def test_a_second_name_of_another_socket(tmp_path: Path) -> None:
     dead_socket(tmp_path / "other")
     (tmp_path / "other").chmod(0o600)
     os.link(tmp_path / "other", tmp_path / "s~")
-    with pytest.raises(OSError, match="another file has come to its place"):
+    with pytest.raises(OSError, match="another file has taken its place"):
         permit_file(str(tmp_path / "s~"), 0o666, -1)
     assert stat.S_IMODE((tmp_path / "other").stat().st_mode) == 0o600
 

@@ -33,7 +33,8 @@ def test_what_is_wrong_with_files(certificates: Certificates, tmp_path: Path) ->
     cert, key = certificates.client
     cases = [
         ((str(tmp_path / "absent"), None, None), "No such file"), ((str(text), None, None), "has no certificates"),
-        ((None, cert, str(text)), "are no certificate and its private key"), ((None, cert, str(open_key)), "chmod 600"),
+        ((None, cert, str(text)), "are not a certificate and its private key"),
+        ((None, cert, str(open_key)), "chmod 600"),
         ((None, str(tmp_path / "absent"), key), "No such file"),
     ]  # fmt: skip
     for given, words in cases:

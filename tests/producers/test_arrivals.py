@@ -88,7 +88,7 @@ def test_a_hub_that_stops() -> None:
     for method, params in (("tail", None), ("subscribe", None)):
         arrivals = Arrivals("/s", method, params)
         asked(arrivals)
-        with pytest.raises(ConnectionResetError, match="the hub stops"):
+        with pytest.raises(ConnectionResetError, match="the hub is stopping"):
             arrivals.take(Reply(STREAM_ID, code=NOT_CARRIED_OUT, message="no"))
         assert arrivals.end is None
     for method, params in (("count", None), ("tail", [1])):

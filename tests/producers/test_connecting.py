@@ -43,7 +43,7 @@ def test_a_hub_that_does_not(folder: Path) -> None:
     path, file = str(folder / "s"), str(folder / "file")
     Path(file).touch()
     assert why_not(path) == f"no hub at {path}"
-    assert why_not(file) == f"{file} is no socket"
+    assert why_not(file) == f"{file} is not a socket"
     assert why_not(f"{file}/s") == f"{file}/s: {os.strerror(errno.ENOTDIR)}"
     assert why_not("/tmp/" + "x" * 200).endswith("AF_UNIX path too long")
     with FakeHub(path, backlog=0) as fake:
@@ -81,7 +81,7 @@ def test_nothing_is_left_of_a_socket_that_was_refused(fake: FakeHub) -> None:
 
 def test_what_is_no_fault_of_the_socket() -> None:
     """A hub that sends anything but acknowledgements is described as that."""
-    assert describe(ValueError("a list"), "/s") == "the hub at /s sent something else than acknowledgements"
+    assert describe(ValueError("a list"), "/s") == "the hub at /s sent something other than acknowledgements"
     reset = ConnectionResetError(errno.ECONNRESET, "the hub closed the connection")
     assert describe(reset, "/s") == "/s: the hub closed the connection"
 

@@ -190,7 +190,9 @@ def test_no_file_of_another_user(fake: FakeHub) -> None:
     os.seteuid(ALICE)
     try:
         producer.send({"n": 1, "pad": "x" * 900_000})
-        assert producer.stats()["spool_fault"].endswith("for files of user 0, and this process is another's now")
+        assert producer.stats()["spool_fault"].endswith(
+            "for files of user 0, but this process now runs as another user"
+        )
     finally:
         os.seteuid(0)
     assert len(list(folder.glob("*.seg"))) == 1

@@ -81,7 +81,7 @@ def test_what_a_name_cannot_have(options: tuple[str, ...], name: str, tmp_path: 
     """A group or a mode is an error of the configuration, which names what to use instead."""
     run = mpsr("hub", "--check", "--socket", name, "--journal", str(tmp_path / "journal"), *options)
     assert run.returncode == 2
-    assert f"mode and group have no meaning for {name}, which is no file" in run.stderr.decode()
+    assert f"mode and group have no meaning for {name}, which is not a file" in run.stderr.decode()
     assert mpsr("hub", "--check", "--socket", name, "--journal", str(tmp_path / "journal")).returncode == 0
 
 

@@ -53,8 +53,8 @@ def test_check_starts_nothing(tmp_path: Path) -> None:
         ('journal_size = "much"', 2, "write it like 64MiB"),
         ("journal_size", 2, "not TOML"),
         ('group = "no-such-group"', 2, "no such group: no-such-group (see `getent group`"),
-        ('socket = "/proc/version/s"', 1, "/proc/version is no folder (choose a --socket in a folder of yours)"),
-        ('journal = "/dev/null/j"', 1, "/dev/null is no folder (choose a --journal in a folder of yours)"),
+        ('socket = "/proc/version/s"', 1, "/proc/version is not a folder (choose a --socket in a folder of yours)"),
+        ('journal = "/dev/null/j"', 1, "/dev/null is not a folder (choose a --journal in a folder of yours)"),
     ],
 )
 @pytest.mark.parametrize("check", [["--check"], []])

@@ -103,15 +103,15 @@ def test_a_procfile_on_standard_input(hub: HubProcess, in_folder: Path) -> None:
     )
     assert said(hub) == [f"{port} in {in_folder.name}" for port in (6000, 6001)]
     done = run(hub, "-f", "-", "--stdin", "x", stdin=b"x: cat\n")
-    assert (done.returncode, b"--stdin does not go with -f -" in done.stderr) == (2, True)
+    assert (done.returncode, b"--stdin cannot be used with -f -" in done.stderr) == (2, True)
     assert b"mpsr: standard input: line 1: 'x'" in run(hub, "-f", "-", stdin=b"x\n").stderr
 
 
 @pytest.mark.parametrize(
     ("variable", "file", "args", "said"),
     [
-        ("", "", ["-p", "65336"], "true.1: its PORT would be 65536, and the last one is 65535"),
-        ("", "", ["-p", "65500"], "worker.1: its PORT would be 65600, and the last one is 65535"),
+        ("", "", ["-p", "65336"], "true.1: its PORT would be 65536, but the highest is 65535"),
+        ("", "", ["-p", "65500"], "worker.1: its PORT would be 65600, but the highest is 65535"),
         ("", "", ["-p", "65436", "web=101"], "web.101: its PORT would be 65536"),
         ("", "", ["-p", "65534", "-n", "3", "--", "echo"], "echo.3: its PORT would be 65536"),
         ("abc", "", [], "the environment: PORT='abc' (write a number from 1 to 65535)"),

@@ -50,7 +50,7 @@ def test_it_fails(script: str, words: str) -> None:
 
 def test_it_hangs(tmp_path: Path) -> None:
     """It is killed after the timeout, with what it has started."""
-    with pytest.raises(SinkFault, match="not ended in 1s"):
+    with pytest.raises(SinkFault, match="did not end within 1s"):
         run(f"sleep 600 & echo $! >{tmp_path}/pid; wait", timeout="1s")
     eventually(lambda: _is_gone(int((tmp_path / "pid").read_text())))
 

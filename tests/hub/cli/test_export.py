@@ -101,7 +101,7 @@ def test_a_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ("--output=", "--output: an empty text is no file"),
+        ("--output=", "--output: the name is empty"),
         ("-o /nowhere/out", "--output /nowhere/out: the folder does not exist"),
         ("--format xml", "Invalid value for '--format'"),
         ("-v", "-v needs --grep"),

@@ -61,7 +61,7 @@ def test_print_shows_what_is_committed(tmp_path: Path) -> None:
         (("--journal-size", "1KiB"), 2, "at least 4MiB"),
         (("--durability", "maybe"), 2, "maybe"),
         (("--socket", "/tmp/" + "x" * 200), 2, "socket path is 205 bytes long"),
-        (("--journal", "/dev/null"), 1, "journal /dev/null: /dev/null is no folder"),
+        (("--journal", "/dev/null"), 1, "journal /dev/null: /dev/null is not a folder"),
         (("--socket", "/dev/null/hub.sock"), 1, "cannot listen on /dev/null/hub.sock"),
     ],
 )

@@ -42,7 +42,7 @@ def test_files_and_what_is_none(hub: HubProcess, tmp_path: Path) -> None:
         "it is a folder (give the files in it)",
         "No such file or directory",
         f"mpsr: {paths[3]}: it is damaged: gzip: Error -3 while decompressing data: incorrect header check (all that "
-        "precedes it was read); what precedes that is imported",
+        "precedes it was read); everything before that is imported",
         "xz -dc FILE | mpsr import -)",
     ]
     assert stored(hub, "t") == ["one", "two", "three", "three", "three"]
@@ -66,7 +66,7 @@ def test_standard_input_and_formats(hub: HubProcess, tmp_path: Path) -> None:
     script = f"(read line; {shlex.join(MPSR)} import --socket {hub.socket} --tag rest -) <{tmp_path}/b"
     subprocess.run(script, shell=True, check=True, stdout=subprocess.DEVNULL)
     assert stored(hub, "rest") == ["one"]
-    for tag, why in (("", b"an empty text is no tag"), ("x" * 5000, b"5000 bytes, 4096 at most")):
+    for tag, why in (("", b"the tag is empty"), ("x" * 5000, b"5000 bytes, 4096 at most")):
         wrong = mpsr("import", "--socket", hub.socket, "--tag", tag, "-")
         assert (wrong.returncode, why in wrong.stderr) == (2, True)
     assert mpsr("import").returncode == 2

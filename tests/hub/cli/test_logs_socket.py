@@ -184,7 +184,7 @@ def test_the_usual_socket(hub: HubProcess, run: Run, monkeypatch: pytest.MonkeyP
     ("args", "complaint"),
     [
         (("--journal", "j", "--socket", "s"), b"--journal reads files and --socket asks a hub: give one of them"),
-        (("--socket", ""), b"--socket: an empty text is no path (leave it out for the default)"),
+        (("--socket", ""), b"--socket: the path is empty (leave the option out for the default)"),
         (("--socket", "s", "-f", "-r"), b"-f does not end, so -r cannot be used with it"),
     ],
 )

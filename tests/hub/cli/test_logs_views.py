@@ -171,7 +171,7 @@ def test_a_follower_with_a_cursor_file(hub: HubProcess, tmp_path: Path) -> None:
         ("--collapse -g x -A 1", "--collapse and -C cannot be used together"),
         ("--collapse -o jsonl", "--collapse is for people, and -o json for programs"),
         ("--socket -g x -C 1", "-C needs the journal's files, which --socket does not read"),
-        ("-C 1 -t a", "-A, -B and -C show what is around matches: give --grep, --where or --level, too"),
+        ("-C 1 -t a", "-A, -B and -C show the messages around matches, so they need --grep, --where or --level"),
         ("-C -1 -g x", "not a whole number"),
     ],
 )

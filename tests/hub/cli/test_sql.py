@@ -90,7 +90,7 @@ def test_several_statements_on_standard_input(run: Run, monkeypatch: pytest.Monk
         ("selec 1", 2, 'mpsr: Parser Error: syntax error at or near "selec" (see `mpsr sql --help`)'),
         ("select nothing from messages", 2, 'mpsr: Binder Error: Referenced column "nothing" not found'),
         ("select 'a'::int", 1, "mpsr: Conversion Error: Could not convert string 'a' to INT32"),
-        (" ", 2, "mpsr: an empty text is no query (leave it out for a prompt)"),
+        (" ", 2, "mpsr: the query is empty (leave it out for a prompt)"),
     ],
 )
 def test_errors(run: Run, query: str, code: int, expected: str) -> None:

@@ -36,7 +36,7 @@ def test_wrong_parameters_are_named(params: Any, words: str, param: str | None) 
 @pytest.mark.parametrize("text", [1, None, ["a"], "a\nb", "\x1b[2J"])
 def test_a_text_is_a_printable_one(text: Any) -> None:
     """Anything else is named; a printable text is returned."""
-    with pytest.raises(InvalidParams, match="prefix is no text") as raised:
+    with pytest.raises(InvalidParams, match="prefix is not a text") as raised:
         texts(Request("imports", {"prefix": text}), "prefix", "after")
     assert raised.value.data == {"param": "prefix"}
     assert texts(Request("imports", {"after": "é b"}), "prefix", "after") == {"after": "é b"}

@@ -133,7 +133,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     """Folders and devices are refused, and a named pipe without a writer is empty and not waited for."""
     with pytest.raises(BadContents, match="it is a folder"):
         Contents(str(tmp_path))
-    with pytest.raises(BadContents, match="it is no file"):
+    with pytest.raises(BadContents, match="it is not a file"):
         Contents("/dev/zero")
     with pytest.raises(FileNotFoundError):
         Contents(str(tmp_path / "nothing"))

@@ -74,8 +74,8 @@ def test_limits(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("", "add messages_per_s or bytes_per_s"),
-        ("messages_per_s = 0", "a number of messages a second, above 0"),
-        ("messages_per_s = inf", "a number of messages a second, above 0"),
+        ("messages_per_s = 0", "a number of messages per second, above 0"),
+        ("messages_per_s = inf", "a number of messages per second, above 0"),
         ('bytes_per_s = "0"', "too small"),
         ('messages_per_s = 1\nwhen = "wait"', "block"),
         ('messages_per_s = 1\nuser = "nobody-of-that-name"', "no such user"),

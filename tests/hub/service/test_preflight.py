@@ -94,11 +94,11 @@ def test_something_else_has_the_name_of_the_socket(tmp_path: Path, name: str) ->
 def test_a_lock_that_cannot_be_opened(tmp_path: Path) -> None:
     """A link at the path of a lock is refused."""
     (tmp_path / "s.lock").symlink_to("elsewhere")
-    assert "s.lock is no file" in refused(config_in(tmp_path), tmp_path)
+    assert "s.lock is not a file" in refused(config_in(tmp_path), tmp_path)
     (tmp_path / "s.lock").unlink()
     (tmp_path / "j").mkdir()
     (tmp_path / "j/lock").symlink_to("elsewhere")
-    assert "j/lock is no file" in refused(config_in(tmp_path), tmp_path)
+    assert "j/lock is not a file" in refused(config_in(tmp_path), tmp_path)
 
 
 def test_a_journal_that_cannot_be_continued(tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def test_a_folder_and_a_group_must_be_usable(tmp_path: Path, monkeypatch: pytest
 def test_what_is_no_file_is_refused(make: Callable[[Path], None], tmp_path: Path) -> None:
     """It could never be opened; the same for a mode that keeps the hub itself out."""
     make(tmp_path / "a.log")
-    with pytest.raises(SinkFault, match="is no file"):
+    with pytest.raises(SinkFault, match="is not a file"):
         check_table(msgspec.structs.replace(TABLE, path=Template(f"{tmp_path}/a.log")))
     with pytest.raises(SinkFault, match=r"mode 0444: .*\(at least 0600\)"):
         check_table(msgspec.structs.replace(TABLE, path=Template(f"{tmp_path}/b.log"), mode=Mode(0o444)))

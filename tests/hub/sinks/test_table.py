@@ -219,7 +219,7 @@ def test_a_table_of_a_collector(tmp_path: Path) -> None:
     assert (table.destination, table.compress, table.timeout, table.headers) == ("http://a:1/x", "gzip", 30.0, ())
     for lines_of, words in (
         ('url = "https://a"\ntls_key = "/k"', "both tls_cert and tls_key"), ('url = "a"', "not a URL"),
-        ('url = "http://a"\ntls_ca = "/k"', "is not in TLS"), ('url = "http://a"\nheaders = ["x"]', "not a header"),
+        ('url = "http://a"\ntls_ca = "/k"', "does not use TLS"), ('url = "http://a"\nheaders = ["x"]', "not a header"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=words):
             config_of(tmp_path, OTLP + lines_of)

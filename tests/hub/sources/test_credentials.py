@@ -67,12 +67,12 @@ def test_wrong_files(certificates: Certificates, tmp_path: Path) -> None:
     server, client = certificates.server, certificates.client
     mixed = Pair(server.cert, client.key)
     assert fault_of(with_tls(mixed)) == (
-        f"{server.cert} and {client.key} are no certificate and its private key, in PEM: key values mismatch"
+        f"{server.cert} and {client.key} are not a certificate and its private key, in PEM: key values mismatch"
     )
     empty = tmp_path / "empty"
     empty.write_bytes(b"")
     empty.chmod(0o600)
-    assert " are no certificate and its private key, in PEM: " in fault_of(with_tls(Pair(server.cert, str(empty))))
+    assert " are not a certificate and its private key, in PEM: " in fault_of(with_tls(Pair(server.cert, str(empty))))
     assert "_ssl.c" not in fault_of(with_tls(Pair(server.cert, str(empty))))
     absent = str(tmp_path / "absent")
     assert fault_of(with_tls(Pair(absent, server.key))) == f"{absent}: No such file or directory"
@@ -99,8 +99,8 @@ def test_certificates_that_others_could_change(certificates: Certificates, tmp_p
     assert fault_of(with_tls(certificates.server, str(authority))).startswith(f"{authority} can be changed by other")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    assert fault_of(with_tls(Pair(str(pipe), certificates.server.key))) == f"{pipe} is no file"
-    assert fault_of(with_tls(certificates.server, str(pipe))) == f"{pipe} is no file"
+    assert fault_of(with_tls(Pair(str(pipe), certificates.server.key))) == f"{pipe} is not a file"
+    assert fault_of(with_tls(certificates.server, str(pipe))) == f"{pipe} is not a file"
 
 
 def test_a_private_key_with_a_password(certificates: Certificates, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_other_bytes(run: Run) -> None:
 
     async def main() -> None:
         credentials = Credentials(KEY)
-        assert await refusal(credentials, with_data(b"text\n")) == "it sent something else than the handshake"
+        assert await refusal(credentials, with_data(b"text\n")) == "it sent something other than the handshake"
         assert await refusal(credentials, lambda _: None) == ""
         assert await refusal(credentials, leave) == "it left in the middle of the handshake"
 

@@ -85,7 +85,7 @@ def test_another_key(at: int) -> None:
 )
 def test_something_else(data: bytes) -> None:
     """Bytes that cannot be a PING are refused at once, and answered with nothing."""
-    assert answer_to(data) == Answer(b"", "it sent something else than the handshake", b"")
+    assert answer_to(data) == Answer(b"", "it sent something other than the handshake", b"")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_something_else(data: bytes) -> None:
 )
 def test_a_broken_one(data: bytes) -> None:
     """A PING that is no PING is refused."""
-    assert answer_to(data) == Answer(b"", "its handshake is broken", b"")
+    assert answer_to(data) == Answer(b"", "its handshake is malformed", b"")
 
 
 @pytest.mark.parametrize("head", [b"\xda\xff\xff", b"\xc6\xff\xff\xff\xff"])

@@ -19,7 +19,7 @@ def test_a_procfile_is_names_and_commands_in_order() -> None:
     ("text", "message"),
     [
         ("", "no process"),
-        ("web: a\nweb: b", "line 2: there is a web already"),
+        ("web: a\nweb: b", "line 2: web is defined twice"),
         ("web\n", "line 1: 'web'"),
         ("web:\n", "line 1"),
         ("a b: c", "line 1"),
@@ -134,7 +134,7 @@ def test_ports_are_as_foreman_gives_them() -> None:
     assert [port_of(0, 1, 5000), port_of(1, 2, 5000), port_of(2, 1, 80), port_of(1, 2, 65434)] == [
         5000, 5101, 280, 65535,
     ]  # fmt: skip
-    with pytest.raises(ValueError, match="its PORT would be 65536, and the last one is 65535"):
+    with pytest.raises(ValueError, match="its PORT would be 65536, but the highest is 65535"):
         port_of(1, 2, 65435)
 
 
