@@ -14,14 +14,15 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.certificates import Certificates, make_certificates
 from tests.support import HubProcess, descriptors
 from tests.turns import turn
 
-# A shared machine stands still now and then, which is no failure; a hang meets pytest's timeout.
-settings.register_profile("mpsr", settings(), deadline=None)
+# A shared machine stands still now and then, which is no failure, neither in a test nor while Hypothesis draws its
+# examples; a hang meets pytest's timeout.
+settings.register_profile("mpsr", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mpsr")
 # `make coverage`: the same examples in every run, so that its figures are the same too.
 settings.register_profile("coverage", settings(), derandomize=True, database=None, max_examples=25)

@@ -26,6 +26,7 @@ from tests.hub.sources.spools import (
     frame,
     leave,
     leave_segment,
+    numbered_frames,
     segment,
     write,
 )
@@ -143,7 +144,7 @@ def test_a_newer_version(path: Path, folder: SpoolFolder) -> None:
 
 
 def tiny(count: int) -> list[bytes]:
-    return [frame(SESSION, counter, b"\x92\xc0\x80", 1, tag=b"") for counter in range(1, count + 1)]
+    return numbered_frames(SESSION, count, b"\x92\xc0\x80", 1, tag=b"")
 
 
 def damaged() -> bytes:

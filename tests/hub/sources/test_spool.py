@@ -44,6 +44,7 @@ from tests.hub.sources.spools import (
     living,
     named,
     needs_root,
+    numbered_frames,
     permit,
     segment,
     write,
@@ -494,9 +495,9 @@ def test_log_lines_are_rationed(path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_steps_on_the_loop_are_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the worst known files, no callback on the event loop takes 20 ms of CPU time."""
     unread, read = new_session(), new_session()
-    frames = [frame(unread, counter, b"\x92\xc0\x80", 1, tag=b"") for counter in range(1, 30_001)]
+    frames = numbered_frames(unread, 30_000, b"\x92\xc0\x80", 1, tag=b"")
     files = {unread: segment(unread, frames)}
-    frames = [frame(read, counter, b"", 0, tag=b"") for counter in range(1, 500_001)]
+    frames = numbered_frames(read, 500_000, b"", 0, tag=b"")
     files[read] = segment(read, frames, acknowledged=1 << 63)
     files |= {f"{number:022}": b"garbage" for number in range(500)}
     worst_s = 0.0

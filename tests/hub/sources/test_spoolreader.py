@@ -28,6 +28,7 @@ from tests.hub.sources.spools import (
     frame,
     leave,
     leave_segment,
+    numbered_frames,
     segment,
 )
 from tests.speed import holds
@@ -155,7 +156,7 @@ def test_a_mass_of_small_ones(path: Path) -> None:
 def test_tiny_frames(path: Path) -> None:
     """A step yields a bounded number of items, whatever the frames are."""
     session = new_session()
-    frames = [frame(session, counter, b"\x92\xc0\x80", 1, tag=b"") for counter in range(1, 20_001)]
+    frames = numbered_frames(session, 20_000, b"\x92\xc0\x80", 1, tag=b"")
 
     def longest() -> float:
         leave_segment(path, segment(session, frames), session)
@@ -176,7 +177,7 @@ def test_a_step_ends_by_the_clock(path: Path, monkeypatch: pytest.MonkeyPatch) -
     leave_segment(path, segment(session, [frame(session, 1, bytes(20 << 20), 1)], acknowledged=1), session)
     for number in range(100):
         session = f"{number:022}"
-        frames = [frame(session, counter, b"", 0) for counter in range(1, 2001)]
+        frames = numbered_frames(session, 2000, b"", 0)
         leave_segment(path, segment(session, frames, acknowledged=1 << 63), session)
     for number in range(50):
         leave_segment(path, segment("s" * 22, []), "s" * 22, number=number)
