@@ -52,6 +52,7 @@ class Viewer(App[None]):
         self._store = store
         self._given = query
         self._utc = utc
+        self._is_table = False
         self._pulse = Pulse(store)
         self._header, self._notice, self._hints = Header(), Notice(), Hints()
         self._live = Live(store, self._pulse, self._complain, self._show_state)
@@ -96,7 +97,7 @@ class Viewer(App[None]):
         if pulse.away_since is not None:
             since = time.strftime("%H:%M:%S", (time.gmtime if self._utc else time.localtime)(pulse.away_since))
             state, style = f"HUB AWAY since {since}, reconnecting", BAD
-        elif self._table.display:
+        elif self._is_table:
             state, style, right = "PRODUCERS", GOOD, right[-2:]
         elif live.is_context:
             state, style = "CONTEXT, Esc leads back", WAITING
@@ -105,7 +106,7 @@ class Viewer(App[None]):
         else:
             newer = pulse.end - moves.followed if moves.followed else 0
             state, style = f"PAUSED {short(newer)} newer" if newer > 0 else "PAUSED", WAITING
-        query = "" if self._table.display else live.query_text
+        query = "" if self._is_table else live.query_text
         name = self._store.name if self._store.is_hub else f"journal {self._store.name}"
         self._header.show(state, style, query or name, is_filter=bool(query), right=right)
 
@@ -131,35 +132,35 @@ class Viewer(App[None]):
 
     def action_view(self, key: str) -> None:
         """Show the messages, the producers, or the other view."""
-        is_table = not self._table.display if key == "tab" else key == "2"
-        self._help.display = False
-        self._live.display, self._table.display = not is_table, is_table
-        self._hints.show(PRODUCERS if is_table else LIVE)
+        self._is_table = not self._is_table if key == "tab" else key == "2"
+        self._show_view()
+
+    def action_help(self) -> None:
+        self._show_view(is_help=not self._help.display)
+
+    def action_close(self) -> None:
+        """Close the list of keys."""
+        self._show_view()
+
+    def _show_view(self, *, is_help: bool = False) -> None:
+        is_table = self._is_table and not is_help
+        is_live = not self._is_table and not is_help
+        self._help.display, self._table.display = is_help, is_table
+        self._live.show(is_live)
+        self._hints.show(PRODUCERS if self._is_table else LIVE)
+        if is_help:
+            self._help.focus()
         if is_table:
             self._table.focus()
             begin(self, "figures", self._ask_figures)
         else:
             self.workers.cancel_group(self, "figures")
-            self._live.focus_again()
         self._show_state()
 
     def _show_producer(self, pid: int) -> None:
         """Show the messages of a process."""
         self.action_view("1")
         self._live.apply(f"pid:{pid}")
-
-    def action_help(self) -> None:
-        if self._help.display:
-            self.action_close()
-            return
-        self._help.display = True
-        self._live.display = self._table.display = False
-        self._help.focus()
-
-    def action_close(self) -> None:
-        """Close the list of keys."""
-        if self._help.display:
-            self.action_view("1")
 
     def action_zone(self) -> None:
         self._utc = not self._utc

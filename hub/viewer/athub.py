@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
+from hub.message import Message
 from hub.query.index import NO_RANK
 from hub.query.level import rank_of_name
 from hub.query.packed import unpack
@@ -24,7 +25,8 @@ from producers import AsyncClient, CommandFailed, NotConnected
 QUERY_TIMEOUT_S = 3600.0
 """A search for what is rare may have to read all of the journal."""
 FIGURES_TIMEOUT_S, PING_TIMEOUT_S, PING_EVERY_S = 10.0, 3.0, 1.0
-PEERS_MAX = 300
+PAGE_MAX, PEERS_MAX = 1000, 300
+"""What the hub gives at once, at most."""
 T = TypeVar("T")
 
 
@@ -39,22 +41,23 @@ class AtHub:
         self._pulse = AsyncClient(path)  # its calls do not wait for a place among the others
 
     async def last(self, filters: Filters, count: int, *, after: int = 0, before: int | None = None) -> Found:
-        place = {"after": after, "last": count, "limit": count} | ({} if before is None else {"before": before})
+        place = {"after": after, "last": count} | ({} if before is None else {"before": before})
         return await self._pages(filters, count, place)
 
     async def following(self, filters: Filters, count: int, *, after: int = 0) -> Found:
-        return await self._pages(filters, count, {"after": after, "limit": count})
+        return await self._pages(filters, count, {"after": after})
 
     async def _pages(self, filters: Filters, count: int, place: dict[str, int]) -> Found:
         params: dict[str, Any] = {**filters, **place, "packed": True}
-        found = []
+        found: list[Message] = []
         while True:
+            params["limit"] = min(count - len(found), PAGE_MAX)
             page = await self._ask("query", params)
             found += [unpack(message) for message in page["messages"]]
             if page["next"] is None or len(found) >= count:
                 return Found(found, is_all=len(found) < count)
             params.pop("last", None)
-            params |= {"after": page["next"], "limit": count - len(found)}
+            params["after"] = page["next"]
 
     async def end(self) -> int:
         asked = asyncio.create_task(self._ask("query", {"last": 1, "packed": True}))

@@ -63,6 +63,7 @@ class Live(Vertical, can_focus=True):
         self._complain, self._changed = complain, changed
         self._left: tuple[str, int] | None = None  # filter and place to which Esc leads back from a context
         self._opened = 0  # the message in the pane
+        self._was_following = False  # before it was hidden
         self._strip = HistogramStrip(self._show_time)
         self._listing, self._pane = Listing(self.window, self._touched), Pane("pane")
         self._search = SearchBox(self._searched)
@@ -167,7 +168,7 @@ class Live(Vertical, can_focus=True):
         begin(self, "chart", self._count_on)
 
     async def _count_on(self) -> None:
-        while True:
+        while self._strip.display:
             began, end = time.monotonic(), self._pulse.end
             bars = max(min(self.size.width, BARS_MAX), BARS_MIN)
             try:
@@ -209,11 +210,22 @@ class Live(Vertical, can_focus=True):
         self._pane.styles.width = "100%" if is_over else "50%"
         self._listing.display = not is_over
         if self.display and not self._search.display:
-            self.focus_again()
+            (self._pane if is_over else self).focus()
 
-    def focus_again(self) -> None:
-        """Give the keys to what is on top."""
-        (self if self._listing.display else self._pane).focus()
+    def show(self, is_shown: bool) -> None:
+        """Be on the screen, with the keys, or not: then nothing is asked of the store."""
+        if is_shown == self.display:
+            return
+        self.display = is_shown
+        if is_shown:
+            self._arrange()
+            self._count()
+            if self._was_following:
+                self.follow()
+        else:
+            self._was_following = self.moves.is_following
+            for group in ("moves", "chart"):
+                self.workers.cancel_group(self, group)
 
     # What the keys ask for
 

@@ -18,7 +18,6 @@ class SearchBox(Input):
         Binding("escape", "leave", show=False),
         Binding("up", "recall(-1)", show=False),
         Binding("down", "recall(1)", show=False),
-        Binding("ctrl+c", "leave", show=False, priority=True),
     ]
 
     def __init__(self, ended: Callable[[str | None], None]) -> None:
