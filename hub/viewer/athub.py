@@ -15,8 +15,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from hub.message import Message
-from hub.query.index import NO_RANK
-from hub.query.level import rank_of_name
+from hub.query.level import NO_RANK, rank_of_name
 from hub.query.packed import unpack
 from hub.query.timeline import Bar
 from hub.viewer.store import Away, Figures, Filters, Found, Histogram, Refused

@@ -6,7 +6,7 @@ from collections import Counter
 
 from rich.segment import Segment
 
-from hub.query.index import NO_RANK
+from hub.query.level import NO_RANK
 from hub.query.timeline import Bar
 from hub.viewer.chart import bar_at, chart
 from hub.viewer.columns import GREY, PLAIN, STYLES
