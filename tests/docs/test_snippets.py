@@ -18,6 +18,8 @@ RUN = [page for page in PAGES if any(block.runs for block in blocks_of(page))]
 EXCEPTIONS = {
     ("docs/cli.md", "not run", "changes the files of your shell", 1),
     ("docs/cli.md", "not run", "it stays until Ctrl-C", 1),
+    ("docs/cli.md", "not run", "it stays until q", 1),
+    ("docs/top.md", "not run", "it stays until q", 1),
     ("docs/sql.md", "not compared", "nothing is older than an hour", 1),
     ("docs/web.md", "not run", "it stays until Ctrl-C", 1),
     ("docs/cli.md", "not run", "a line of a crontab", 1),
