@@ -8,8 +8,8 @@ from tests.benchmarks.tables import number, rate, spread, table
 HEAD = """\
 ## Onward
 
-A sink is added to a hub with a full journal, until everything is safe at the destination; what arrives there is
-counted. All processes share the machine. CPU time is that of the hub.
+A sink is resumed at a full journal, until everything is safe at the destination; what arrives there is counted. All
+processes share the machine. CPU time is that of the hub.
 
 """
 ROWS = {

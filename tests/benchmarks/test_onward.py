@@ -29,4 +29,4 @@ def test_a_sink(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Non
 def test_what_has_not_arrived_is_no_figure() -> None:
     """A message that the destination lacks, or has twice, is an error."""
     with pytest.raises(Failed, match="9 of 10 messages have arrived"):
-        onward.counted({}, 10, lambda: 9)
+        onward.counted({"messages": 10}, lambda: 9)

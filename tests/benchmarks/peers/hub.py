@@ -128,11 +128,11 @@ class Journal(Peer):
     def counted(self) -> int:
         return int(self.call("stats")["messages"]) - self._before
 
-    def call(self, method: str) -> dict[str, Any]:
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Return the answer of the running hub to a request."""
         from producers import call
 
-        answer: dict[str, Any] = call(method, path=f"{self.folder}/s")
+        answer: dict[str, Any] = call(method, params, path=f"{self.folder}/s")
         return answer
 
     def check(self, work: Work, sent: Sent) -> dict[str, Any]:
