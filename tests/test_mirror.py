@@ -63,6 +63,8 @@ UNMIRRORED = {
     "hub/running": "tests/hub/test_dispatch.py",
     "hub/socketpath": "tests/hub/test_socketfile.py",
     "hub/sinks/kinds": "tests/hub/sinks/test_table.py",
+    "hub/sinks/forms": "tests/hub/sinks/test_portions.py",
+    "hub/sinks/orders": "tests/hub/sinks/test_runner.py",
     "hub/sinks/place": "tests/hub/sinks/test_runner.py",
     "hub/sinks/values": "tests/hub/sinks/test_table.py",
     "hub/sinks/sink": "tests/hub/sinks/test_runner.py",

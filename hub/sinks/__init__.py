@@ -3,7 +3,9 @@ Readers of the journal that show or deliver what is committed. docs/extending.md
 
 table           the types that the configuration can turn on: kinds (their tables) and values; sinks: runs them; runner:
                 one of them, on its thread; sink: the contract between both
-portions        what a sink is given: the journal after its cursor, filtered, decoded or as it is stored (stored)
+portions        what a sink is given: the journal after its cursor, filtered, decoded or as it is stored (stored):
+                forms
+orders          what the event loop wants done on its thread
 waker           how it waits
 place           its cursor
 reporter        what a sink has lost or can never deliver, once: deadletter stores it, reported knows what was

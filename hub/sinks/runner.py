@@ -10,21 +10,20 @@ Always true:
 - a fault is one line in the log, however often it is repeated. The pauses between tries grow (hub.delays);
 - what is missing in the journal, and what can never be delivered, is stored before the cursor passes it, and once.
 
-Not here: which sinks run (hub.sinks.sinks), reading and filters (hub.sinks.portions), the cursor (hub.sinks.place),
-destinations (hub.sinks.file), counters and the rate (hub.sinks.figures), what is lost or refused (hub.sinks.reporter).
+Not here: which sinks run (hub.sinks.sinks), reading and filters (hub.sinks.portions), the form of what a sink gets
+(hub.sinks.forms), the cursor (hub.sinks.place), orders on their way (hub.sinks.orders), destinations (hub.sinks.file),
+counters and the rate (hub.sinks.figures), what is lost or refused (hub.sinks.reporter).
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import functools
-import queue
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from hub.control.reading import Pace
 from hub.delays import Delays
@@ -36,11 +35,13 @@ from hub.message import Message
 from hub.sinks.boot import boot_id
 from hub.sinks.deadletter import Reports
 from hub.sinks.figures import Figures
+from hub.sinks.forms import deliver, form_of
 from hub.sinks.kinds import SinkTable
+from hub.sinks.orders import Orders
 from hub.sinks.place import Place
-from hub.sinks.portions import Decoded, Form, Grouped, Missing, Portion, Portions, TooLarge, Undecoded
+from hub.sinks.portions import Missing, Portion, Portions, TooLarge
 from hub.sinks.reporter import Reporter
-from hub.sinks.sink import GroupSink, Halted, Host, Sink, SinkBase, SinkFault, StoredSink, reason_of
+from hub.sinks.sink import Halted, Host, SinkBase, SinkFault, reason_of
 from hub.sinks.stored import Stored
 from hub.sinks.table import make
 from hub.sinks.waker import Waker
@@ -97,7 +98,7 @@ class Runner:
         self._seen = journal.last_sequence  # the last sequence of which the thread was woken
         self._arrived = 0  # when it was woken for the first message that it has not delivered
         self._delivered = 0
-        self._orders: queue.SimpleQueue[tuple[Callable[[], Any], concurrent.futures.Future[Any]]] = queue.SimpleQueue()
+        self._orders = Orders(self.waker.wake)
         self._is_ending = self._is_halting = False
         self._end_at = 0
         self._figures = Figures()
@@ -127,7 +128,7 @@ class Runner:
 
     @property
     def is_halted(self) -> bool:
-        return self._is_halting or not self._orders.empty()
+        return self._is_halting or self._orders.are_waiting
 
     async def stop(self, timeout: float) -> None:
         """Deliver what is committed by now, within *timeout* seconds, unless the destination fails. Then end."""
@@ -198,10 +199,7 @@ class Runner:
         """Return what *work* returns on the thread, between two portions."""
         if self._is_ending:
             raise HubClosed
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._orders.put((work, future))
-        self.waker.wake()
-        return await asyncio.wrap_future(future)
+        return await self._orders.give(work)
 
     # The thread.
 
@@ -211,7 +209,7 @@ class Runner:
                 self.waker.wait(IDLE_S)
             while self._before is None:  # else it is to end before it has begun
                 try:
-                    self._obey()
+                    self._orders.obey()
                     self._serve()
                 except (_Interrupted, Halted):
                     self._place.keep_safe(0 if self._sink is None else self._sink.safe)
@@ -226,10 +224,7 @@ class Runner:
         finally:
             self._figures.state = "closed"
             self.waker.close()
-            while not self._orders.empty():
-                future = self._orders.get()[1]
-                if future.set_running_or_notify_cancel():
-                    future.set_exception(HubClosed())
+            self._orders.refuse()
             with contextlib.suppress(RuntimeError):  # the loop has ended: no caller waits
                 self._loop.call_soon_threadsafe(self._ended.set)
 
@@ -260,7 +255,7 @@ class Runner:
         try:
             sink.open(cursor.sequence, cursor.detail)
             reader = self._journal.read(after=cursor.sequence)
-            portions = Portions(self.table, reader, cursor.sequence, _form_of(sink, self.table), self._pace)
+            portions = Portions(self.table, reader, cursor.sequence, form_of(sink, self.table), self._pace)
             if self._figures.state != "failed":  # after a fault, it is to deliver something before
                 self._is_open()
             self._follow(sink, portions)
@@ -308,7 +303,7 @@ class Runner:
     def _take(self, sink: SinkBase, found: Portion[Any] | Missing | TooLarge) -> None:
         if isinstance(found, Portion):
             if found.items:
-                self._figures.count(_deliver(sink, found.items), time.monotonic())
+                self._figures.count(deliver(sink, found.items), time.monotonic())
             self._delays.succeeded()
         elif isinstance(found, Missing):
             self._reporter.miss(found)
@@ -345,16 +340,6 @@ class Runner:
         """Raise _Interrupted if there is an order, or the sink is to end."""
         if self._is_ending or self.is_halted:
             raise _Interrupted
-
-    def _obey(self) -> None:
-        while not self._orders.empty():
-            work, future = self._orders.get()
-            if not future.set_running_or_notify_cancel():  # its caller has left
-                continue
-            try:
-                future.set_result(work())
-            except Exception as error:  # noqa: BLE001  passed to the caller unchanged
-                future.set_exception(error)
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
         """Await *work* on the event loop. Raises Halted if the sink is to end before."""
@@ -401,24 +386,3 @@ class Runner:
         ends_at = time.monotonic() + delay_s
         while not (self._is_ending or self.is_halted) and (rest_s := ends_at - time.monotonic()) > 0:
             self.waker.wait(rest_s)
-
-
-def _form_of(sink: SinkBase, table: SinkTable) -> Form[Any]:
-    """Return in which form *sink* gets messages."""
-    if isinstance(sink, StoredSink):
-        return Undecoded(table, sink.batch_bytes_max, sink.entry_bytes_max)
-    if isinstance(sink, GroupSink):
-        return Grouped(table, sink.groups_max)
-    return Decoded(table, cast(Sink, sink).messages_max)
-
-
-def _deliver(sink: SinkBase, items: Sequence[Any]) -> int:
-    """Give *items* to *sink*. Return the number of messages."""
-    if isinstance(sink, StoredSink):
-        sink.deliver_stored(items)
-        return sum(stored.batch.count for stored in items)
-    if isinstance(sink, GroupSink):
-        sink.deliver_groups(items)
-        return sum(map(len, items))
-    cast(Sink, sink).deliver(items)
-    return len(items)

@@ -15,8 +15,10 @@ from hub import entries as codec
 from hub.control.reading import pieces
 from hub.journal.reader import Gap
 from hub.message import DEAD_TAG
+from hub.sinks import forms
 from hub.sinks import portions as module
-from hub.sinks.portions import Decoded, Missing, Portion, Portions, TooLarge, Undecoded
+from hub.sinks.forms import Decoded, Undecoded
+from hub.sinks.portions import Missing, Portion, Portions, TooLarge
 from hub.sinks.values import Level, Where
 from tests.hub.sinks.delivering import TABLE, batch, hub_in, numbered
 
@@ -98,7 +100,7 @@ def test_what_is_missing_is_returned_in_its_place() -> None:
 
 def test_an_entry_that_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is returned with its size, if its tag is wanted; those around it are delivered."""
-    monkeypatch.setattr(module, "ENTRY_BYTES_MAX", 100_000)
+    monkeypatch.setattr(forms, "ENTRY_BYTES_MAX", 100_000)
     large = at(1, batch({"n": 1}, {"n": 2, "filling": "x" * 100_000}, {"n": 3}))
     first, found, last = read(large)
     assert (first, last) == (([1], 1), ([3], 3))
@@ -223,7 +225,7 @@ def test_what_is_not_wanted_is_not_taken_apart(monkeypatch: pytest.MonkeyPatch) 
         cut.append(given.sequence)
         return pieces(given, **more)
 
-    monkeypatch.setattr(module, "pieces", count)
+    monkeypatch.setattr(forms, "pieces", count)
     large = [at(1 + 9000 * number, numbered(*range(9000), tag=tag)) for number, tag in enumerate((b"a", b"b"))]
     portions = read(*large, tag=("b",), messages_max=10_000)
     assert (sum(len(numbers) for numbers, _ in portions), portions[-1][1], cut) == (9000, 18_000, [9001])

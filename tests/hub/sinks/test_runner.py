@@ -376,7 +376,7 @@ def test_a_cursor_beyond_the_end_goes_on_at_the_end(tmp_path: Path, capsys: pyte
 
 def test_what_is_too_large_is_a_dead_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message is not decoded; those around it are delivered."""
-    monkeypatch.setattr("hub.sinks.portions.ENTRY_BYTES_MAX", 100_000)
+    monkeypatch.setattr("hub.sinks.forms.ENTRY_BYTES_MAX", 100_000)
     memory = Memory()
 
     async def main() -> None:
