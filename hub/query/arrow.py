@@ -33,8 +33,8 @@ class Stream:
         self._read = read
         self.failure: BaseException | None = None
         """What has ended a scan."""
-        self._types = [_TYPES[kind.type] for kind in kinds.values()]
-        self._schema = Schema([_field(name, kind.type) for name, kind in kinds.items()])
+        self._types = [_type_of(kind) for kind in kinds.values()]
+        self._schema = Schema([_field(name, kind) for name, kind in kinds.items()])
 
     def __arrow_c_schema__(self) -> object:
         return self._schema.__arrow_c_schema__()
@@ -52,13 +52,19 @@ class Stream:
             raise
 
 
-def _field(name: str, form: str) -> Field:
-    return Field(name, _TYPES[form], metadata=_OF_JSON if form == "JSON" else None)
+def _type_of(kind: Kind) -> DataType:
+    """Return how a column is handed over: texts that repeat once, with the index of each row's."""
+    form = _TYPES[kind.type]
+    return DataType.dictionary(DataType.uint32(), form) if kind.has_choices else form
+
+
+def _field(name: str, kind: Kind) -> Field:
+    return Field(name, _type_of(kind), metadata=_OF_JSON if kind.type == "JSON" else None)
 
 
 def _array(values: Values, form: DataType) -> Array:
     if isinstance(values, Choices):
-        return Array(values.texts, type=form).take(Array.from_buffer(values.indexes))
+        return Array(values.texts, type=DataType.string()).cast(form).take(Array.from_buffer(values.indexes))
     if isinstance(values, array):
         return Array.from_buffer(values).cast(form)
     return Array(values, type=form)

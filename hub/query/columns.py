@@ -238,6 +238,11 @@ class Kind(NamedTuple):
     keys: tuple[str, ...] | None = ()
     of_batch: bool = False
 
+    @property
+    def has_choices(self) -> bool:
+        """Whether its values are `Choices`."""
+        return self.type == _LEVEL or (self.of_batch and self.type == _TEXT)
+
 
 _TIME, _NUMBER, _TEXT, _LEVEL, _JSON = "TIMESTAMPTZ", "BIGINT", "VARCHAR", "LEVEL", "JSON"
 COLUMNS: dict[str, Kind] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from tests.benchmarks import onwardpage, parts, targets
+from tests.benchmarks import looking, onwardpage, parts, targets
 from tests.benchmarks.queries import ALL, QUERIES, SEARCHES
 from tests.benchmarks.results import SMALL_TIMES, TIMES, Point, Results
 from tests.benchmarks.tables import number, rate, spread, table
@@ -134,6 +134,7 @@ def render(results: Results) -> str:
         _latency,
         _memory,
         _queries,
+        looking.section,
         _figures,
         onwardpage.section,
         _gaps,
@@ -372,7 +373,7 @@ def _gaps(results: Results) -> str:
     rounds = results.options.get("rounds", 1)
     found: dict[tuple[str, str, float], int] = {}
     for point in results.points:
-        if not point.error and point.part not in ("memory", "queries"):
+        if not point.error and point.part not in ("memory", "queries", "looking"):
             found[point.part, point.series, point.x] = found.get((point.part, point.series, point.x), 0) + 1
     fewer = sum(count < rounds for count in found.values())
     if fewer:

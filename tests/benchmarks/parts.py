@@ -4,7 +4,8 @@ figures, sinks.
 
 Every sweep has its peers in turn at each value of the axis, and the sitting goes through all of it once per round.
 
-Not here: how something is measured (tests.benchmarks.peer, .queries, .figures, .onward), in which order (.sitting).
+Not here: how something is measured (tests.benchmarks.peer, .queries, .looking, .figures, .onward), in which order
+(.sitting).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import figures, onward, queries
+from tests.benchmarks import figures, looking, onward, queries
 from tests.benchmarks.peer import Peer, Work, measure
 from tests.benchmarks.peers.cookbook import Cookbook
 from tests.benchmarks.peers.fluentlogger import FluentLogger
@@ -82,6 +83,8 @@ class Extent:
     journal_gib: Sequence[float]
     searched_gib: float
     """The size of the journal that is searched for a rate: so large that the start of the command is a small part."""
+    looked_gib: float
+    """The size of the journal that commands look at."""
 
     @property
     def short(self) -> float:
@@ -97,6 +100,7 @@ FULL = Extent(
     connections=(10, 100, 1000, 4900, 10_000),
     journal_gib=(0.0625, 0.25, 1, 4, 10),
     searched_gib=1.25,
+    looked_gib=1,
 )
 QUICK = Extent(
     0.4,
@@ -107,6 +111,7 @@ QUICK = Extent(
     connections=(10, 1000),
     journal_gib=(0.0625, 0.25),
     searched_gib=0.25,
+    looked_gib=0.125,
 )
 
 
@@ -119,6 +124,7 @@ def units(extent: Extent) -> Iterator[Unit]:
     yield from _latency(extent)
     yield from _memory(extent)
     yield from queries.units(extent.journal_gib, extent.searched_gib)
+    yield from looking.units(extent.looked_gib)
     yield from figures.units(extent.seconds)
     yield from onward.units(extent.seconds)
 
@@ -188,7 +194,7 @@ def _memory(extent: Extent) -> Iterator[Unit]:
             yield _unit("memory", series, work, peer=peer, x=count, rounds=1)
 
 
-PARTS = ("peers", "producers", "chunks", "sizes", "latency", "memory", "queries", "figures", "onward")
+PARTS = ("peers", "producers", "chunks", "sizes", "latency", "memory", "queries", "looking", "figures", "onward")
 
 
 @functools.cache

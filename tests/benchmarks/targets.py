@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from tests.benchmarks import parts
+from tests.benchmarks import looking, parts
 from tests.benchmarks.queries import ALL, QUERIES, SEARCHES
 from tests.benchmarks.results import TIMES, TIMES_SHORT, Results
 
@@ -190,6 +190,17 @@ TARGETS: list[Target] = [
         worst(ALL, _LAST, x=10, highest=True),
         "{:.2f} s",
         falls=True,
+    ),
+    *(
+        Target(f"journal of 1 GiB: {name}", bounds, median("looking", ALL, f"{figure}, s", x=1), "{:.2f} s", falls=True)
+        for name, figure, bounds in (
+            ("`logs --histogram`", "logs --histogram", (1, 0.1)),
+            ("`logs --grep`, a rare word", "logs --grep, a rare word", (1, 0.2)),
+            ("`logs --grep -n 100`, a frequent word", "logs --grep, a frequent word, -n 100", (0.3, 0.1)),
+            ("`logs -n 100`", "logs -n 100", (0.15, 0.1)),
+            ("`sql`, count by level", "sql, count by level", (10, 4)),
+            ("the same with `--cache`", looking.CACHED, (0.5, 0.1)),
+        )
     ),
     Target("ingest beside a `file` sink, against none", (0.6, 0.85), median("onward", "file, ingest", "ratio"), TIMES),
     *(
