@@ -7,6 +7,7 @@ module with a row in ONLY imports only what that row names. Imports inside funct
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,8 +70,13 @@ def place(module: str) -> str:
     return module if module in ORDER else max(families, key=len, default="")
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield each module of ours that the file at *path* names in an import."""
+@functools.cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Return each module of ours that the file at *path* names in an import."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.partition(".")[0] in ("hub", "producers"))
