@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 from collections.abc import Iterator
@@ -29,6 +30,12 @@ def exists(name: str) -> bool:
     return module in FILES and hasattr(importlib.import_module(module), attribute)
 
 
+@functools.cache
+def docstrings() -> dict[str, str]:
+    """Return the docstring of each module."""
+    return {module: ast.get_docstring(ast.parse(path.read_bytes())) or "" for module, path in FILES.items()}
+
+
 PACKAGES = sorted(path.parent for path in FILES.values() if path.name == "__init__.py" and path.parent.parent != ROOT)
 NO_MAP = {"cli", "examples"}  # named after the commands; for readers of the documentation
 
@@ -43,9 +50,7 @@ def test_a_package_lists_its_files(package: Path) -> None:
 def test_what_is_not_here_is_where_the_pointer_says() -> None:
     """Each module that a "Not here" names exists, and is another one. (Whether it does what it is named for, it cannot
     tell.)"""
-    found = {
-        module: list(pointers(ast.get_docstring(ast.parse(path.read_bytes())) or "")) for module, path in FILES.items()
-    }
+    found = {module: list(pointers(text)) for module, text in docstrings().items()}
     lost = [f"{module} points to {name}" for module, names in found.items() for name in names if not exists(name)]
     assert not lost, "these do not exist"
     assert [module for module, names in found.items() if module in names] == [], "these point to themselves"
@@ -53,7 +58,7 @@ def test_what_is_not_here_is_where_the_pointer_says() -> None:
 
 def test_the_pointers_are_found() -> None:
     """The test above looks at something: most files have pointers, over several lines too."""
-    found = {module: ast.get_docstring(ast.parse(path.read_bytes())) or "" for module, path in FILES.items()}
+    found = docstrings()
     assert sum(1 for text in found.values() if list(pointers(text))) > 90
     assert "hub.wire" in list(pointers(found["hub.connection"]))
     assert "hub.outbox" in list(pointers(found["hub.connection"]))  # in its second line
