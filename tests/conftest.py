@@ -42,6 +42,7 @@ FIRST = (
     "system/test_files_history",
     "system/test_faults_disk",
     "docs/test_snippets",
+    "hub/cli/test_top",
     "system/test_spawn",
     "hub/test_fairness",
     "system/test_power_cut",

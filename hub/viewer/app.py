@@ -99,6 +99,8 @@ class Viewer(App[None]):
             state, style = f"HUB AWAY since {since}, reconnecting", BAD
         elif self._is_table:
             state, style, right = "PRODUCERS", GOOD, right[-2:]
+        elif live.is_looking:
+            state, style = "LOOKING", WAITING
         elif live.is_context:
             state, style = "CONTEXT, Esc leads back", WAITING
         elif moves.is_following:

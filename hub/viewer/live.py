@@ -57,17 +57,26 @@ class Live(Vertical, can_focus=True):
         super().__init__(id="live")
         self.query_text = ""
         self.utc = False
+        self.is_looking = False
+        """Whether nothing is shown yet of what a new filter finds."""
         self.window = Window()
         self.moves = Moves(store, self.window, self._moved)
         self._store, self._pulse = store, pulse
         self._complain, self._changed = complain, changed
         self._left: tuple[str, int] | None = None  # filter and place to which Esc leads back from a context
         self._opened = 0  # the message in the pane
+        self._left_at: int | None = None  # the place, while nothing is found
         self._was_following = False  # before it was hidden
         self._strip = HistogramStrip(self._show_time)
         self._listing, self._pane = Listing(self.window, self._touched), Pane("pane")
         self._search = SearchBox(self._searched)
         self._pane.display = False
+
+    @property
+    def _place(self) -> int | None:
+        """The sequence at which another filter begins: that at the cursor, or None at the end."""
+        row = self.window.row
+        return None if self.moves.is_following else self._left_at if row is None else row.sequence
 
     @property
     def is_context(self) -> bool:
@@ -101,6 +110,8 @@ class Live(Vertical, can_focus=True):
         self.query_text, self._listing.hit, self._listing.tag_cells = query, search.text, 0
         self.moves.filters = search.parameters
         self._complain("")
+        self.is_looking, self._left_at = True, at
+        self.window.show(())  # what the filter before has found would be taken for what this one finds
         if at is None:
             self.follow(is_fresh=True)
         else:
@@ -141,6 +152,7 @@ class Live(Vertical, can_focus=True):
         except Refused as refused:
             self._listing.empty = ""
             self._complain(str(refused))
+        self.is_looking = False
         self._moved()
 
     def _touched(self) -> None:
@@ -151,6 +163,7 @@ class Live(Vertical, can_focus=True):
     def _moved(self) -> None:
         """Draw what the list shows now."""
         listing, row, is_following = self._listing, self.window.row, self.moves.is_following
+        self.is_looking &= not (is_following or self.window.rows)
         if is_following and not self.window.rows:
             listing.empty = "no message matches yet" if self.query_text else "no messages yet"
         listing.has_cursor = not is_following
@@ -233,7 +246,7 @@ class Live(Vertical, can_focus=True):
         self._search.open(self.query_text)
 
     def _searched(self, query: str | None) -> None:
-        if query is None or self.apply(query, at=None if self.moves.is_following else self.moves.place):
+        if query is None or self.apply(query, at=self._place):
             self._search.display = False
             self._left = None if query is not None else self._left
             self._arrange()
@@ -267,7 +280,7 @@ class Live(Vertical, can_focus=True):
         """Raise the level that messages have at least; after the highest comes any."""
         given = self.moves.filters.get("level", "")
         level = MINIMA[(MINIMA.index(given) + 1) % len(MINIMA)] if given in MINIMA else ""
-        self.apply(with_level(self.query_text, level), at=None if self.moves.is_following else self.moves.place)
+        self.apply(with_level(self.query_text, level), at=self._place)
 
     def action_pause(self) -> None:
         if self.moves.is_following:
@@ -320,7 +333,7 @@ class Live(Vertical, can_focus=True):
             (query, place), self._left = self._left, None
             self.apply(query, at=place)
         elif self.query_text:
-            self.apply("", at=None if self.moves.is_following else self.moves.place)
+            self.apply("", at=self._place)
 
     def action_copy(self) -> None:
         begin(self, "copy", self._copy)

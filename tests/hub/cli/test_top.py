@@ -79,7 +79,7 @@ def check_errors_and_context(terminal: Terminal) -> None:
     terminal.hides("│ message 21")
     terminal.press("e")
     terminal.shows("pool exhausted status=200")
-    search(terminal, "tag:cron", "NOTE  cron    a backup begins", recalled="\nstatus=500 pool")
+    search(terminal, "tag:cron", "NOTE  cron a backup begins", recalled="\nstatus=500 pool")
     assert "app.web" not in terminal.text
     terminal.press("c")
     terminal.shows("CONTEXT", "INFO  app.web request 299", "NOTE  cron    a backup begins")
