@@ -27,11 +27,13 @@ from hub.control.messages import before_last
 from hub.control.reading import Readings, Selection
 from hub.control.selecting import Filters, check, selection_of
 from hub.control.typed import parameters_of, values_of
+from hub.errors import InvalidParams
 from hub.intake import Intake
 from hub.journal.journal import Journal
 from hub.query.counting import Table, level_name
 from hub.query.fieldnames import FieldNames
-from hub.query.spread import Spread
+from hub.query.spread import Bar, Spread
+from hub.query.spreadby import SpreadBy
 from hub.query.timeline import Timeline
 from hub.wire.jsonrpc import Request
 
@@ -41,6 +43,8 @@ BARS_MAX = 500
 ROWS_MAX = 1000
 VALUES_MAX = 10_000
 """Values told apart for one caller; the messages of later ones are counted together."""
+SERIES_MAX = 8
+"""Values told apart in a chart."""
 VALUE_CHARS_MAX = 256
 """Longer texts are cut off, and counted together with those that begin the same."""
 ZONE_S_MAX = 86_400
@@ -65,9 +69,11 @@ class CountsParams(Filters, kw_only=True):
 
 
 class ChartParams(Filters, kw_only=True):
-    """Filters, the field, and the most bars."""
+    """Filters, the field, what to tell apart and which values of it, and the most bars."""
 
-    field: Name
+    field: Name | None = None
+    by: Name | None = None
+    values: Annotated[tuple[str | None, ...], msgspec.Meta(max_length=SERIES_MAX)] = ()
     bars: Bars = 100
 
 
@@ -109,9 +115,16 @@ class Looking:
         Stream how the number in the field *field* spreads over time: ``step_s``, ``begin_s``, and for each bar
         ``count``, ``min``, ``p50``, ``p95``, ``max`` (null where there is none; quantiles are off by 2 % at most);
         ``values``: how many there are. Parameters: *field*, dotted as in `--where`; the filters of `mpsr logs`; *bars*:
-        at most how many (100).
+        at most how many (100). With *by*, which is a name as in `counts`, and its *values*, at most 8, there are
+        ``series`` in the place of the lists: one for each of the values, and last one for all others. Without *field*,
+        the messages are counted.
         """
         params = ChartParams(**values_of(request, _OF_CHART))
+        if params.by is not None:
+            spreads = SpreadBy(params.field, params.by, [*dict.fromkeys(params.values)])
+            return self.stages(request, caller, params, spreads, lambda: _series_of(spreads, params))
+        if params.field is None:
+            raise InvalidParams("chart needs the parameter field, or by", param="field")
         spread = Spread(params.field)
         return self.stages(request, caller, params, spread, lambda: _spread_of(spread, params.bars))
 
@@ -192,16 +205,38 @@ def _rows_of(table: Table, limit: int) -> dict[str, Any]:
 
 def _spread_of(spread: Spread, bars_max: int) -> dict[str, Any]:
     bars = spread.bars(bars_max)
-    sketches = [bar.sketch if bar.sketch.count else None for bar in bars]
     return {
         "step_s": spread.step_s,
         "begin_s": bars[0].begin_s if bars else None,
+        **_lists_of(bars),
+        "values": spread.count,
+    }
+
+
+def _series_of(spreads: SpreadBy, params: ChartParams) -> dict[str, Any]:
+    *series, others = spreads.bars(params.bars)
+    return {
+        "step_s": spreads.step_s,
+        "begin_s": others[0].begin_s if others else None,
+        "series": [
+            *(
+                {"value": value, **_lists_of(bars)}
+                for value, bars in zip(dict.fromkeys(params.values), series, strict=True)
+            ),
+            {"is_others": True, **_lists_of(others)},
+        ],
+        "values": spreads.count,
+    }
+
+
+def _lists_of(bars: list[Bar]) -> dict[str, Any]:
+    sketches = [bar.sketch if bar.sketch.count else None for bar in bars]
+    return {
         "count": [bar.sketch.count for bar in bars],
         "min": [each and each.least for each in sketches],
         "p50": [each and each.quantile(0.5) for each in sketches],
         "p95": [each and each.quantile(0.95) for each in sketches],
         "max": [each and each.most for each in sketches],
-        "values": spread.count,
     }
 
 

@@ -11,7 +11,7 @@ backward                 the last N, and the newest first
 index, indexing          what the index of a segment knows; makes it
 indexed                  reads with indexes
 context                  the messages around those that are found
-counting, timeline       counts by value, and over time; spread: a number over time
+counting, timeline       counts by value, and over time; spread: a number over time; spreadby: the same by a field
 fieldnames               the fields that messages have
 repeats                  repeated lines as one
 columns, arrow           messages as columns, and in Arrow's form

@@ -72,7 +72,7 @@ class Table:
         self.others = 0
         """The messages whose values are not told apart, because there were *values_max* others before."""
         self._values_max = VALUES_MAX if values_max is None else values_max
-        self._read = [_reader_of(name) for name in names]
+        self._read = [reader_of(name) for name in names]
         self._counts = Counter[tuple[Value, ...]]()
 
     def add(self, messages: Iterable[Message]) -> None:
@@ -128,7 +128,7 @@ class Table:
         return sorted(rows, key=lambda row: (-row.messages, [value or "" for value in row.values]))
 
 
-def _reader_of(name: str) -> Callable[[Message], Value]:
+def reader_of(name: str) -> Callable[[Message], Value]:
     """Return the function that reads the value called *name* from a message."""
     if name in _OF_MESSAGE:
         return _OF_MESSAGE[name]

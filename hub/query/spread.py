@@ -73,11 +73,14 @@ class Bar(NamedTuple):
 
 
 class Spread:
-    """The values of the field *name*, dotted as in `--where`. Texts that are numbers count as numbers."""
+    """
+    The values of the field *name*, dotted as in `--where`. Texts that are numbers count as numbers. Without a name,
+    each message counts as a zero.
+    """
 
-    def __init__(self, name: str) -> None:
-        self._name = name.removeprefix(_RECORD)
-        self._path = self._name.split(".")
+    def __init__(self, name: str | None) -> None:
+        self._name = None if name is None else name.removeprefix(_RECORD)
+        self._path = (self._name or "").split(".")
         self._step = 0  # index of STEPS_S
         self._sketches: dict[int, Sketch] = {}  # by number of the step
         self.count: int = 0
@@ -90,42 +93,57 @@ class Spread:
 
     def add(self, messages: Iterable[Message]) -> None:
         """Count the values in *messages*."""
+        name = self._name
         for message in messages:
-            value = number_of(look_up(message.record, self._name, self._path))
+            value = 0.0 if name is None else number_of(look_up(message.record, name, self._path))
             if value is not None:
                 self._sketch(message.received // NS).add(value)
                 self.count += 1
 
+    @property
+    def first(self) -> int:
+        """The number of the first step with a value."""
+        return min(self._sketches)
+
+    @property
+    def last(self) -> int:
+        """The number of the last step with a value."""
+        return max(self._sketches)
+
+    def at(self, number: int) -> Sketch | None:
+        """Return the values in the step with this number; None if there are none."""
+        return self._sketches.get(number)
+
     def bars(self, bars_max: int) -> list[Bar]:
         """Return the bars from the first value to the last, also those without values: at most *bars_max*."""
-        while self._sketches and max(self._sketches) - min(self._sketches) >= bars_max:
-            if self._step == len(STEPS_S) - 1:
-                break
-            self._step_up()
+        while self._sketches and self.last - self.first >= bars_max and self.step_up():
+            pass
         if not self._sketches:
             return []
-        first, last = min(self._sketches), max(self._sketches)
-        numbers = range(first, last + 1)[:bars_max]
-        return [Bar(number * self.step_s, self._sketches.get(number) or Sketch()) for number in numbers]
+        numbers = range(self.first, self.last + 1)[:bars_max]
+        return [Bar(number * self.step_s, self.at(number) or Sketch()) for number in numbers]
 
     def _sketch(self, second: int) -> Sketch:
         number = second // self.step_s
         found = self._sketches.get(number)
         if found is None:
             found = self._sketches[number] = Sketch()
-            while len(self._sketches) > STEPS_KEPT and self._step < len(STEPS_S) - 1:
-                self._step_up()
+            while len(self._sketches) > STEPS_KEPT and self.step_up():
+                pass
             found = self._sketches[second // self.step_s]
         return found
 
-    def _step_up(self) -> None:
-        """Take the next longer step."""
+    def step_up(self) -> bool:
+        """Take the next longer step. Return False if there is none."""
+        if self._step == len(STEPS_S) - 1:
+            return False
         before_s = self.step_s
         self._step += 1
         sketches: dict[int, Sketch] = {}
         for number, sketch in self._sketches.items():
             sketches.setdefault(number * before_s // self.step_s, Sketch()).merge(sketch)
         self._sketches = sketches
+        return True
 
 
 def number_of(value: Any) -> float | None:

@@ -33,7 +33,8 @@ export function followBar(page) {
   $("view-messages").addEventListener("click", () => state.set({ view: "" }));
   $("view-sql").addEventListener("click", () => state.set({ view: "sql" }));
   $("view-hub").addEventListener("click", () => state.set({ view: "hub" }));
-  $("chart-close").addEventListener("click", () => state.set({ chart: "" }));
+  $("chart-close").addEventListener("click", () => state.set({ chart: "", by: "" }));
+  $("chart-by").addEventListener("change", ({ target }) => state.set({ by: target.value.trim() }));
 }
 
 /** Take what was typed: times go to the stretch of time, the rest is the query. */

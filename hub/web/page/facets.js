@@ -18,7 +18,7 @@ const LIMIT = 12;
 const STORED = "mpsr.facets";
 
 export class Facets extends EventTarget {
-  /** Sends `filter` with `{key, operator, value, isNegated}`. */
+  /** Sends `filter` with `{key, operator, value, isNegated}`, and `chart` with the name of what to count by. */
   constructor(box, rpc, stored = localStorage) {
     super();
     this.box = box;
@@ -47,7 +47,7 @@ export class Facets extends EventTarget {
 
   async #count(names, signal) {
     for (const name of names) {
-      const by = FIXED.includes(name) ? name : `record.${name}`;
+      const by = nameOf(name);
       const limit = this.limits.get(name) ?? LIMIT;
       try {
         await this.rpc.stream("counts", { ...this.filters, by: [by], limit }, (value) => {
@@ -120,6 +120,7 @@ export class Facets extends EventTarget {
     return html`<section class="facet">
       <h2>
         <button class="facet-name" aria-expanded=${isOpen ? "true" : "false"} @click=${() => this.#toggle(name)}>${NAMES[name] ?? oneLine(name, 60)}</button>
+        <button class="quiet" aria-label="Chart by ${NAMES[name] ?? name}" title="messages over time, by this" @click=${() => this.dispatchEvent(new CustomEvent("chart", { detail: nameOf(name) }))}>∿</button>
         ${isOwn ? html`<button class="quiet" aria-label="Remove the facet ${name}" @click=${() => this.#remove(name)}>✕</button>` : nothing}
       </h2>
       ${isOpen ? this.#values(name, value) : nothing}
@@ -168,6 +169,9 @@ export class Facets extends EventTarget {
     this.dispatchEvent(new CustomEvent("filter", { detail: { key, operator, value, isNegated } }));
   }
 }
+
+/** Return the name of a facet for the methods that count. */
+const nameOf = (name) => (FIXED.includes(name) ? name : `record.${name}`);
 
 function readStored(stored) {
   try {

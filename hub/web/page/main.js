@@ -29,6 +29,8 @@ import { drawContext, drawEmpty, drawRange, drawStatus, drawTools } from "./tool
 const $ = (id) => document.getElementById(id);
 const FIELDS_EVERY_MS = 30_000;
 const COUNT_EVERY_MS = 5000;
+/** What can be counted by, besides fields. */
+const WRITERS = ["tag", "level", "comm", "pid", "unit", "host"];
 
 export class Page {
   constructor() {
@@ -41,7 +43,7 @@ export class Page {
     this.list = new List($("list"), $("track"), this.rpc);
     this.live = new Live(this.list, this.rpc);
     this.histogram = new Histogram($("histogram"), $("histogram-caption"), this.rpc);
-    this.chart = new Chart($("chart"), $("chart-caption"), this.rpc);
+    this.chart = new Chart($("chart"), $("chart-caption"), this.rpc, $("chart-legend"));
     this.facets = new Facets($("facets"), this.rpc);
     this.record = new RecordPanel($("record"));
     this.hubView = new HubView($("hub"), this.rpc);
@@ -89,7 +91,7 @@ export class Page {
     if (has("view", "sql")) this.#showView();
     if (has("q", "from", "to", "context")) this.show(has("q", "from", "to"));
     else if (has("at")) this.#goTo(Number(this.state.get("at")));
-    if (has("chart") && !has("q", "from", "to")) this.#showChart();
+    if (has("chart", "by") && !has("q", "from", "to")) this.#showChart();
     drawTools(this);
     drawRange(this);
   }
@@ -162,9 +164,10 @@ export class Page {
   }
 
   #showChart() {
-    const field = this.state.get("chart");
-    $("chart-area").hidden = !field;
-    if (!this.fault) this.chart.show(this.filters(), field);
+    const [field, by] = [this.state.get("chart"), this.state.get("by")];
+    $("chart-area").hidden = !field && !by;
+    $("chart-by").value = by;
+    if (!this.fault) this.chart.show(this.filters(), field, by);
   }
 
   async #learnFields() {
@@ -173,7 +176,10 @@ export class Page {
     try {
       await this.rpc.stream("fields", {}, ({ fields }) => {
         this.fields = fields;
-        $("field-names").replaceChildren(...fields.slice(0, 200).map(({ name }) => new Option(name, name)));
+        const names = fields.slice(0, 200).map(({ name }) => name);
+        $("field-names").replaceChildren(...names.map((name) => new Option(name, name)));
+        const known = new Set([...WRITERS, ...names]);
+        $("by-names").replaceChildren(...[...known].map((name) => new Option(name, name)));
       });
     } catch (error) {
       if (error.code === BROKEN) this.fieldsAt = undefined;
@@ -236,6 +242,7 @@ export class Page {
     record.addEventListener("link", () => this.actions.link());
     record.addEventListener("copy", ({ detail }) => this.actions.copyText(detail));
     record.addEventListener("close", () => this.actions.escape());
+    facets.addEventListener("chart", ({ detail }) => state.set({ chart: "", by: detail }));
     this.sqlView.addEventListener("run", ({ detail }) => state.set({ sql: detail }));
     record.addEventListener("chart", ({ detail }) => state.set({ chart: detail }));
   }

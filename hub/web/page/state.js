@@ -7,7 +7,7 @@
  * Always true: the address and the state agree; the token is never in the address after `begin`.
  */
 
-const NAMES = ["q", "from", "to", "at", "view", "context", "chart", "sql", "zone"];
+const NAMES = ["q", "from", "to", "at", "view", "context", "chart", "by", "sql", "zone"];
 const TOKEN = "mpsr.token";
 
 export class State extends EventTarget {

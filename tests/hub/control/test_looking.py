@@ -111,6 +111,12 @@ def test_chart_and_fields(tmp_path: Path) -> None:
             assert min(each for each in value["min"] if each is not None) == 5
             assert max(each for each in value["max"] if each is not None) == 100
             assert {len(value[name]) for name in ("count", "min", "p50", "p95", "max")} == {len(value["count"])}
+            (by,) = await values(there, "chart", field="ms", by="tag", values=["app.db", "gone", "app.db"])
+            assert [each.get("value") for each in by["series"]] == ["app.db", "gone", None]
+            assert [sum(each["count"]) for each in by["series"]] == [1, 0, 2]
+            assert (by["series"][2]["is_others"], by["values"]) == (True, 3)
+            (by,) = await values(there, "chart", by="record.path", values=[None])
+            assert [sum(each["count"]) for each in by["series"]] == [3, 1]
             (value,) = await values(there, "chart", field="none")
             assert (value["count"], value["begin_s"], value["p50"]) == ([], None, [])
             (value,) = await values(there, "fields", tag="app.*")

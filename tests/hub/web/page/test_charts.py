@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from selenium.webdriver.common.keys import Keys
+
 from hub.alerts.replay import replay
 from hub.service.settings import load
 from tests.hub.web.page.browser import Browser
-from tests.hub.web.page.conftest import ERRORS, Opened
+from tests.hub.web.page.conftest import ERRORS, MESSAGES, Opened
+
+WITH_NUMBER = MESSAGES - len(ERRORS)
+DRAWN = """const canvas = document.querySelector("#chart canvas"); if (!canvas) return false;
+    return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((each) => each)"""
+"""Whether something is drawn."""
 
 
 def set_field(page: Browser, name: str, value: str) -> None:
@@ -45,3 +52,31 @@ def test_an_alert_is_made_of_the_search(page: Browser, opened: Opened, tmp_path:
     set_field(page, "pause", "soon")
     page.click("#alert-try")
     page.wait(lambda: "pause" in page.text("#alert-tried .fault"))
+
+
+def test_a_number_over_time(page: Browser) -> None:
+    """The chart of a field says what it shows, survives a change of the theme and of the zone, and can be closed."""
+    page.press("k")
+    page.wait(lambda: page.text("#record .tree"))
+    page.js("document.querySelector(\"#record [aria-label*='Chart'][aria-label*='took_ms']\").click()")
+    page.wait(lambda: page.text("#chart-caption") == f"http.took_ms: p50 and p95 of {WITH_NUMBER:,} values")
+    page.wait(lambda: page.js(DRAWN))
+    page.press("z")
+    page.wait(lambda: page.js(DRAWN))
+    page.click("#chart-close")
+    page.wait(lambda: page.js("return document.getElementById('chart-area').hidden"))
+
+
+def test_a_chart_by_a_field(page: Browser) -> None:
+    """A number by the values of a field, and messages by a facet: the legend has the values and their numbers."""
+    page.press("k")
+    page.wait(lambda: page.text("#record .tree"))
+    page.js("document.querySelector(\"#record [aria-label*='Chart'][aria-label*='took_ms']\").click()")
+    page.find("#chart-by").send_keys("user", Keys.ENTER)
+    page.wait(lambda: "dashed" in page.text("#chart-caption"))
+    page.wait(lambda: "ben 2.7k" in page.text("#chart-legend") and "Ann Lee" in page.text("#chart-legend"))
+    page.js("document.querySelector(\"#facets [aria-label='Chart by Tag']\").click()")
+    page.wait(lambda: page.text("#chart-caption") == f"messages: {MESSAGES:,}")
+    assert "web.api 2.0k" in page.text("#chart-legend")
+    assert "db.main 1.0k" in page.text("#chart-legend")
+    assert page.js(DRAWN)
