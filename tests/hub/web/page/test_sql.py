@@ -52,7 +52,7 @@ def test_a_query_its_table_its_link_and_its_history(view: Browser) -> None:
     run(view, query)
     rows = [["level", "n"], ["info", str(MESSAGES - len(ERRORS))], ["error", str(len(ERRORS))]]
     view.wait(lambda: cells(view) == rows)
-    assert "2 rows in" in view.text("#sql-status")
+    view.wait(lambda: "2 rows in" in view.text("#sql-status"))  # the rows may be there earlier
     assert parse_qs(urlsplit(view.driver.current_url).fragment)["sql"] == [query]
     view.driver.refresh()
     view.wait(lambda: cells(view) == rows)
