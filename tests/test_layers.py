@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = """
-    hub.errors hub.escaping hub.paths hub.configfile hub.log hub.checksum hub.cgroup hub.descriptor hub.writeall
-    hub.extras hub.waiting hub.delays hub.syslogfields hub.address
+    hub.errors hub.escaping hub.paths hub.configfile hub.log hub.checksum hub.zstd hub.cgroup hub.descriptor
+    hub.writeall hub.extras hub.waiting hub.delays hub.syslogfields hub.address
     hub.entries.* hub.quantities hub.lockfile hub.trust hub.secretfile hub.tlscontext
     hub.message hub.metrics hub.access hub.losses
     hub.wire.*
@@ -40,7 +40,7 @@ ORDER = LAYERS.split()
 
 ONLY = {
     "hub.wire.*": "hub.checksum hub.syslogfields hub.entries.* hub.message hub.wire.*",
-    "hub.journal.*": "hub.errors hub.checksum hub.lockfile hub.entries.* hub.message hub.metrics hub.dedupe "
+    "hub.journal.*": "hub.errors hub.checksum hub.zstd hub.lockfile hub.entries.* hub.message hub.metrics hub.dedupe "
     "hub.journal.*",
     "hub.query.*": "hub.escaping hub.entries.* hub.message hub.journal.* hub.query.*",
     "hub.__main__": "hub.cli",

@@ -40,7 +40,8 @@ def verify(journal: str | None) -> int:
     faults = len(verified.faults)
     state = f"{counted(faults, 'fault')}, the rest is whole" if faults else "all whole"
     found = f"{counted(verified.messages, 'message')} in {counted(verified.batches, 'batch', 'batches')}"
-    click.echo(f"{found}, {counted(verified.segments, 'segment')}: {state}")
+    expired = f"; {counted(verified.expired, 'message')} expired by rule" if verified.expired else ""
+    click.echo(f"{found}, {counted(verified.segments, 'segment')}: {state}{expired}")
     return 1 if verified.faults else 0
 
 

@@ -29,14 +29,18 @@ ENTRIES_BYTES_MAX = 1 << 30
 SNAPSHOT_BYTES_MAX = 64 << 20
 
 _SEGMENT = struct.Struct("<8sII16sQQQI")
-_SEGMENT_MAGIC = b"MPSRSEG\n"
+SEGMENT_MAGIC = b"MPSRSEG\n"
 _CRC_FROM = 12
 SEGMENT_HEADER_BYTES = _SEGMENT.size
 
 _BLOCK = struct.Struct("<IIIIQIIQQ")
 _HEAD, _REST = struct.Struct("<II"), struct.Struct("<IIQIIQQ")  # the same in two parts: the CRC covers the second
 BLOCK_MAGIC = 0x424D504D
-BLOCK_MAGIC_BYTES = BLOCK_MAGIC.to_bytes(4, "little")
+EXPIRED_MAGIC = 0x584D504D
+"""Of a block whose messages have expired by rule: its entries are zeros."""
+MAGICS = (BLOCK_MAGIC, EXPIRED_MAGIC)
+MAGIC_PREFIX = b"MPM"
+"""What both begin with on the disk."""
 BLOCK_BYTES = _BLOCK.size
 BLOCK_LENGTHS = struct.Struct("<I4xIIQI")
 """
@@ -91,14 +95,14 @@ class SegmentHeader(NamedTuple):
 def pack_segment_header(header: SegmentHeader) -> bytes:
     """Return the header of a segment, ready to be written at offset 0."""
     fields = (*header[1:-1], len(header.snapshot))
-    rest = _SEGMENT.pack(_SEGMENT_MAGIC, 0, header.version, *fields)[_CRC_FROM:]
+    rest = _SEGMENT.pack(SEGMENT_MAGIC, 0, header.version, *fields)[_CRC_FROM:]
     crc = crc32(header.snapshot, crc32(rest))  # the snapshot may be large: it is copied once
-    return b"".join((_SEGMENT_MAGIC, crc.to_bytes(4, "little"), rest, header.snapshot))
+    return b"".join((SEGMENT_MAGIC, crc.to_bytes(4, "little"), rest, header.snapshot))
 
 
 def segment_header_bytes(data: bytes) -> int | None:
     """Return the length in bytes of the header that *data* begins with, or None if it is no header."""
-    if len(data) < SEGMENT_HEADER_BYTES or data[:8] != _SEGMENT_MAGIC:
+    if len(data) < SEGMENT_HEADER_BYTES or data[:8] != SEGMENT_MAGIC:
         return None
     length: int = _SEGMENT.unpack_from(data)[-1]
     return SEGMENT_HEADER_BYTES + length if length <= SNAPSHOT_BYTES_MAX else None
@@ -127,6 +131,7 @@ class Block(msgspec.Struct, frozen=True):
     entries_crc: int
     received: int
     commit_offset: int
+    is_expired: bool = False
 
     @property
     def end(self) -> int:
@@ -189,11 +194,12 @@ def unpack_block(data: bytes | memoryview, at: int, offset: int) -> Block | None
     magic, crc, header_bytes, entries_bytes, sequence, count, entries_crc, received, commit = _BLOCK.unpack_from(
         data, at
     )
-    if magic != BLOCK_MAGIC or header_bytes > HEADER_BYTES_MAX or entries_bytes > ENTRIES_BYTES_MAX:
+    if magic not in MAGICS or header_bytes > HEADER_BYTES_MAX or entries_bytes > ENTRIES_BYTES_MAX:
         return None
     if commit > offset or not sequence:
         return None
-    return Block(offset, crc, header_bytes, entries_bytes, sequence, count, entries_crc, received, commit)
+    is_expired = magic == EXPIRED_MAGIC
+    return Block(offset, crc, header_bytes, entries_bytes, sequence, count, entries_crc, received, commit, is_expired)
 
 
 def is_front_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -> bool:
@@ -203,14 +209,14 @@ def is_front_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -
 
 
 def is_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -> bool:
-    """Return whether the CRCs of the block at *at* in *data* match."""
+    """Return whether the CRCs of the block at *at* in *data* match: that of the front alone if it has expired."""
     middle = at + BLOCK_BYTES + block.header_bytes
     end = middle + block.entries_bytes
     view = memoryview(data)
     return (
         len(data) >= end
         and crc32(view[at + 8 : middle], seed) == block.crc
-        and crc32(view[middle:end]) == block.entries_crc
+        and (block.is_expired or crc32(view[middle:end]) == block.entries_crc)
     )
 
 

@@ -2,7 +2,7 @@
 The file of the index of a sealed segment: what it holds for queries, in three sections of bytes.
 
 An index is derived from its segment: it may be deleted, and is made again. It counts only if it is whole and names its
-segment as that is: hub id, size and header.
+segment as that is: hub id, size, header, and how many messages have expired by rule.
 
 Always true: a damaged index, or one of another segment, is as good as none; nothing is raised because of the bytes.
 
@@ -20,29 +20,32 @@ from types import TracebackType
 from typing import NamedTuple
 
 from hub.checksum import crc32
-from hub.journal.block import SEGMENT_HEADER_BYTES
 from hub.journal.files import Files
+from hub.journal.packed import read_head
 from hub.journal.segment import segment_name
 
-VERSION = 1
+VERSION = 2
 SECTIONS = 3
 _SUFFIX = ".idx"
 _NEW_SUFFIX = ".idx.tmp"
 _NAME = re.compile(r"([0-9]{20})\.idx(?:\.tmp)?")
 _MAGIC = b"MPSRIDX\n"
-_HEAD = struct.Struct("<8sII16sQQQI" + SECTIONS * "II")
+_HEAD = struct.Struct("<8sII16sQQQIQ" + SECTIONS * "II")
 _CRC_FROM = 12
-_CRC_AT, _HUB_ID_AT = slice(8, 12), slice(16, 32)  # in the header of a segment
 
 
 class Identity(NamedTuple):
-    """The segment that an index is of: hub id, first sequence, that of the next segment, size, CRC of the header."""
+    """
+    The segment that an index is of, in either form: hub id, first sequence, that of the next segment, size of the plain
+    form, CRC of the header, and how many messages have expired by rule.
+    """
 
     hub_id: bytes
     first_sequence: int
     next_sequence: int
     size: int
     crc: int
+    expired: int = 0
 
 
 def index_name(first_sequence: int) -> str:
@@ -62,14 +65,15 @@ def identify(files: Files, first_sequence: int, next_sequence: int) -> Identity 
     except OSError:
         return None
     try:
-        head, size = files.read(fd, 0, SEGMENT_HEADER_BYTES), files.size(fd)
+        head = read_head(files, fd)
     except OSError:
         return None
     finally:
         files.close(fd)
-    if len(head) < SEGMENT_HEADER_BYTES:
+    if head is None:
         return None
-    return Identity(head[_HUB_ID_AT], first_sequence, next_sequence, size, int.from_bytes(head[_CRC_AT], "little"))
+    hub_id, *described = head
+    return Identity(hub_id, first_sequence, next_sequence, *described)
 
 
 def pack_index(identity: Identity, sections: Sequence[bytes]) -> bytes:

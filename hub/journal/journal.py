@@ -202,6 +202,15 @@ class Journal:
 
         self._work.put(look)
 
+    async def adopt(self, name: str) -> bool:
+        """
+        Put the new form of a segment, the file *name*, in place, unless it is of no use any more. Return which.
+
+        Raises JournalUnavailable or JournalLost.
+        """
+        self._check_open()
+        return await self._do(lambda: self._writer.adopt(name))
+
     async def expire(self) -> int:
         """Delete the oldest segments beyond the limits. Return the number of segments deleted."""
         self._check_open()

@@ -4,7 +4,8 @@ Reads a journal forward, from any process. Only read permission is needed.
 Always true:
 - sequences rise, and no message is returned twice;
 - missing sequences are never skipped silently: they are returned as a `Gap`;
-- blocks without messages are passed over, except with *with_empty*;
+- blocks without messages are passed over, except with *with_empty*; messages that have expired by rule are passed over
+  too, and are not missing;
 - `read` can be called again, and continues where it stopped.
 
 Not here: which messages are wanted (hub.query.query), waiting for more (hub.journal.journal).
@@ -137,6 +138,8 @@ class Reader:
         self._place = Place(0, 0, 0)  # in this segment
         self._limits = Limits()  # of this segment; without a next segment, with the seal of a journal closed in order
         self._received = 0
+        self.expired: int = 0
+        """Messages that were passed over because they have expired by rule."""
 
     @property
     def last_sequence(self) -> int:
@@ -185,8 +188,10 @@ class Reader:
             following = block.next_sequence
             is_new = following > self._expected
             is_wanted = is_new or (self._with_empty and not block.count)
-            batch = segment.batch(block) if is_wanted else None
-            if is_new and batch is None:
+            batch = segment.batch(block) if is_wanted and not block.is_expired else None
+            if is_new and block.is_expired:
+                self.expired += following - self._expected
+            elif is_new and batch is None:
                 yield from self._gap(following, f"{segment.name} at offset {block.offset}")
             # The state is updated before the yield: a caller that stops here gets the next batch next time.
             self._has_begun = True
@@ -211,7 +216,7 @@ class Reader:
         """Move to the next segment, if one exists."""
         assert self._segment is not None
         if self._segment.is_replaced:
-            return self._go_to(self._segment.first_sequence)
+            return self._go_to_form()
         following = self._following(self._segment)
         if following is None or following - 1 > self._committed():
             return False  # not all of this segment is committed yet
@@ -221,6 +226,19 @@ class Reader:
         if self._segment.first_sequence in list_segments(self._files):
             self._has_begun = True  # it has not expired, so its unreadable messages are a gap
         return self._go_to(following)
+
+    def _go_to_form(self) -> bool:
+        """
+        Move to the file that has the name now: the same segment in another form, or one that begins where this one had
+        to be given up.
+        """
+        assert self._segment is not None
+        header, place = self._segment.header, self._place
+        if not self._go_to(self._segment.first_sequence):
+            return False
+        if header is not None and header == self._segment.header:
+            self._place = place
+        return True
 
     def _go_to(self, sequence: int) -> bool:
         self.close()

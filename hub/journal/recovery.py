@@ -24,6 +24,7 @@ from hub.journal.files import Files
 from hub.journal.hole import Hole, Limits, Place
 from hub.journal.indexfile import index_size
 from hub.journal.positions import Positions
+from hub.journal.rewriting import remove_unfinished
 from hub.journal.seal import Seal, read_seal
 from hub.journal.segment import Segment, list_segments, segment_name
 
@@ -39,7 +40,8 @@ The time of creation of a segment whose header is damaged: later than any other,
 class Kept(NamedTuple):
     """
     A segment: its first sequence, the size of its files in bytes, the real time of its creation in nanoseconds, and how
-    many of the bytes are the snapshot of positions, and how many its index, if it is known to have one.
+    many of the bytes are the snapshot of positions (about, in the packed form), and how many its index, if it is known
+    to have one.
     """
 
     first_sequence: int
@@ -87,12 +89,14 @@ def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recove
     for first, following in zip(firsts[start:], [*firsts[start + 1 :], None], strict=True):
         with Segment(files, first, hub_id) as segment:
             end = walk.segment(segment, Limits(following, seal))
-            cut = segment.written_after(end) if following is None else 0
-    # Also if nothing is cut: a hub that was killed may not have synced the blocks that count from now on.
-    files.truncate(segment_name(firsts[-1]), end)
+            cut = segment.written_after(end) if following is None and not segment.is_packed else 0
+    if not _is_packed(files, firsts[-1]):
+        # Also if nothing is cut: a hub that was killed may not have synced the blocks that count from now on.
+        files.truncate(segment_name(firsts[-1]), end)
+    remove_unfinished(files)
     # A last segment without messages is dropped: the next one has the same name and replaces it in one step.
     kept = firsts if walk.next_sequence > firsts[-1] else firsts[:-1]
-    segments = [_kept(files, first) for first in kept]
+    segments = [kept_of(files, first) for first in kept]
     return Recovered(hub_id, walk.next_sequence, walk.last_received, segments, cut, walk.missing, positions)
 
 
@@ -181,10 +185,18 @@ class _Walk:
         self.next_sequence = max(self.next_sequence, sequence)
 
 
-def _kept(files: Files, first: int) -> Kept:
+def _is_packed(files: Files, first: int) -> bool:
     with Segment(files, first) as segment:
-        header, index_bytes = segment.header, index_size(files, first)
-        size = segment.size + index_bytes
+        return segment.is_packed
+
+
+def kept_of(files: Files, first: int) -> Kept:
+    """Return what a sealed segment takes. Raises OSError."""
+    with Segment(files, first) as segment:
+        header, index_bytes, disk_size = segment.header, index_size(files, first), segment.file.disk_size
         if header is None:
-            return Kept(first, size, index_bytes=index_bytes)
-        return Kept(first, size, header.created, len(unpack_snapshot(header)[1] or b""), index_bytes)
+            return Kept(first, disk_size + index_bytes, index_bytes=index_bytes)
+        positions_bytes = len(unpack_snapshot(header)[1] or b"")
+        if segment.is_packed:
+            positions_bytes = positions_bytes * disk_size // segment.size
+        return Kept(first, disk_size + index_bytes, header.created, positions_bytes, index_bytes)

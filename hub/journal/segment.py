@@ -2,8 +2,8 @@
 One segment file, read forward.
 
 Always true: only whole blocks are returned; reading never raises because of the bytes.
-Not here: the bytes of a block (hub.journal.block), what a place without a block is (hub.journal.hole), which segment
-comes next (hub.journal.reader), writing.
+Not here: the bytes of a block (hub.journal.block), the forms of the file (hub.journal.packed), what a place without a
+block is (hub.journal.hole), which segment comes next (hub.journal.reader), writing.
 Source: FORMAT.md.
 """
 
@@ -18,9 +18,9 @@ from typing import NamedTuple
 from hub.journal.block import (
     BLOCK_BYTES,
     BLOCK_LENGTHS,
-    BLOCK_MAGIC,
-    BLOCK_MAGIC_BYTES,
     HEADER_BYTES_MAX,
+    MAGIC_PREFIX,
+    MAGICS,
     SEGMENT_HEADER_BYTES,
     Block,
     SegmentHeader,
@@ -34,6 +34,7 @@ from hub.journal.block import (
 )
 from hub.journal.files import Files
 from hub.journal.hole import Hole, Limits, Place, classify_hole
+from hub.journal.packed import Described, SegmentFile, read_head
 from hub.message import Batch
 
 _NAME = re.compile(r"([0-9]{20})\.seg")
@@ -78,6 +79,7 @@ class Segment:
         self.first_sequence = first_sequence
         self.name = segment_name(first_sequence)
         self._fd = files.open(self.name)
+        self.file: SegmentFile = SegmentFile(files, self._fd)
         self._data = b""
         self._base = 0
         self._window_bytes = _WINDOW_BYTES_MIN  # of the next window
@@ -117,9 +119,19 @@ class Segment:
         return not self._files.is_named(self._fd, self.name)
 
     @property
+    def described(self) -> Described | None:
+        """What the file says about the segment."""
+        return read_head(self._files, self._fd)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the file has the packed form. Then the segment is sealed, and nothing in it is torn."""
+        return self.file.directory is not None
+
+    @property
     def size(self) -> int:
-        """Size of the file in bytes, preallocated space included."""
-        return self._files.size(self._fd)
+        """Size of the plain form in bytes, preallocated space included."""
+        return self.file.size
 
     def skip_to(self, sequence: int) -> Place:
         """
@@ -129,7 +141,7 @@ class Segment:
         else is read. Where they do not fit together, that is the end or damage, and the block before it is the last
         that is skipped.
         """
-        start = self.start
+        start = self._start_before(sequence)
         offset = before = start.offset
         expected = passed = start.sequence
         unpack, lengths, more = BLOCK_LENGTHS.unpack_from, BLOCK_LENGTHS.size, BLOCK_BYTES
@@ -138,12 +150,12 @@ class Segment:
             at = offset - base
             if at > last:
                 size = _SKIP_BYTES if step < _LARGE_BLOCK_BYTES else lengths
-                data, base, at = self._files.read(self._fd, offset, size), offset, 0
+                data, base, at = self.file.read(offset, size), offset, 0
                 last = len(data) - lengths
                 if last < 0:
                     break
             magic, header_bytes, entries_bytes, first, count = unpack(data, at)
-            if magic != BLOCK_MAGIC or first != expected:
+            if magic not in MAGICS or first != expected:
                 break
             before, passed = offset, expected
             if expected + count > sequence or expected == sequence:  # one without messages may precede it
@@ -153,22 +165,30 @@ class Segment:
             offset += step
         return Place(self.first_sequence, before, passed)
 
+    def _start_before(self, sequence: int) -> Place:
+        """Return a place before *sequence* that is known without reading."""
+        row = self.file.directory.before_sequence(sequence) if self.file.directory is not None else None
+        return self.start if row is None else Place(self.first_sequence, row.offset, row.sequence)
+
     def block_at(self, offset: int) -> Block | None:
         """Return the block at *offset*, or None if it is not whole."""
         block = self._block_in_window(offset)
         if block is not None:
             return block
         self._load(offset, BLOCK_BYTES)  # it may be newly written, or extend beyond the window
-        block = unpack_block(self._data, 0, offset)
+        block = unpack_block(self._data, offset - self._base, offset)
         if block is None or block.end > self.size:
             self._window_bytes = _WINDOW_BYTES_MIN
             return None
-        if block.end - offset > len(self._data):
+        if block.end - self._base > len(self._data):
             self._load(offset, block.end - offset)
         return self._block_in_window(offset)
 
     def batch(self, block: Block) -> Batch | None:
-        """Return the batch of *block*, which must be the last block that `block_at` returned."""
+        """
+        Return the batch of *block*, which must be the last block that `block_at` returned. The entries of one that has
+        expired are zeros.
+        """
         return unpack_batch(block, self._data, block.offset - self._base)
 
     def forget(self) -> None:
@@ -178,7 +198,7 @@ class Segment:
 
     def is_zero_at(self, offset: int) -> bool:
         """Return whether the bytes of a block's fixed part at *offset* are zeros or after the end of the file."""
-        return not any(self._files.read(self._fd, offset, BLOCK_BYTES))
+        return not any(self.file.read(offset, BLOCK_BYTES))
 
     def examine(self, place: Place, limits: Limits) -> Examined:
         """
@@ -191,7 +211,7 @@ class Segment:
         hole = classify_hole(
             place,
             () if first is None else itertools.chain((first,), following),
-            is_committed=limits.is_committed(place),
+            is_committed=self.is_packed or limits.is_committed(place),
             is_blank=first is None and self.is_zero_at(place.offset),
         )
         if first is None or hole is not Hole.DAMAGE:
@@ -214,7 +234,7 @@ class Segment:
         """Return the number of bytes from *offset* to the last byte that is not zero."""
         last = offset
         for start in range(offset, self.size, _WINDOW_BYTES):
-            if written := self._files.read(self._fd, start, _WINDOW_BYTES).rstrip(b"\0"):
+            if written := self.file.read(start, _WINDOW_BYTES).rstrip(b"\0"):
                 last = start + len(written)
         return last - offset
 
@@ -226,7 +246,7 @@ class Segment:
         """
         assert self._seed is not None
         while True:
-            data = self._files.read(self._fd, offset, BLOCK_BYTES + HEADER_BYTES_MAX)
+            data = self.file.read(offset, BLOCK_BYTES + HEADER_BYTES_MAX)
             block = unpack_block(data, 0, offset)
             if block is None or not is_front_whole(block, data, 0, self._seed):
                 return offset + 1
@@ -238,8 +258,8 @@ class Segment:
         """Return the first whole block at *offset* or after it that may follow *place*."""
         size = self.size
         while offset + BLOCK_BYTES <= size:
-            data = self._files.read(self._fd, offset, _WINDOW_BYTES)
-            at = data.find(BLOCK_MAGIC_BYTES)
+            data = self.file.read(offset, _WINDOW_BYTES)
+            at = data.find(MAGIC_PREFIX)
             while at != -1:
                 # Messages may be full of the magic, so a candidate that cannot be a block is rejected without another
                 # read.
@@ -248,7 +268,7 @@ class Segment:
                     block = self.block_at(offset + at)
                     if block is not None:
                         return block
-                at = data.find(BLOCK_MAGIC_BYTES, at + 1)
+                at = data.find(MAGIC_PREFIX, at + 1)
             if len(data) < BLOCK_BYTES:  # a hub that started meanwhile has truncated the file
                 return None
             offset += len(data) - BLOCK_BYTES + 1  # the fixed part may straddle two windows
@@ -262,10 +282,9 @@ class Segment:
 
     def _load(self, offset: int, size: int) -> None:
         """Read the window at *offset*: at least *size* bytes, unless the file is shorter."""
-        self._data = self._files.read(self._fd, offset, max(size, min(self._window_bytes, _WINDOW_BYTES)))
-        self._base = offset
+        self._base, self._data = self.file.window(offset, size, min(self._window_bytes, _WINDOW_BYTES))
         self._window_bytes = min(2 * self._window_bytes, _WINDOW_BYTES)
 
     def _read_header(self) -> SegmentHeader | None:
-        size = segment_header_bytes(self._files.read(self._fd, 0, SEGMENT_HEADER_BYTES))
-        return None if size is None else unpack_segment_header(self._files.read(self._fd, 0, size))
+        size = segment_header_bytes(self.file.read(0, SEGMENT_HEADER_BYTES))
+        return None if size is None else unpack_segment_header(self.file.read(0, size))

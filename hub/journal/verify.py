@@ -25,12 +25,16 @@ PROGRESS_BATCHES = 1000
 
 
 class Verified(NamedTuple):
-    """The number of messages, batches and segments that are whole, and every fault in the order of the journal."""
+    """
+    The number of messages, batches and segments that are whole, every fault in the order of the journal, and how many
+    messages have expired by rule.
+    """
 
     messages: int
     batches: int
     segments: int
     faults: tuple[str, ...] = ()
+    expired: int = 0
 
 
 def verify(files: Files, *, path: str = "", progress: Callable[[int], None] = lambda messages: None) -> Verified:
@@ -57,7 +61,7 @@ def verify(files: Files, *, path: str = "", progress: Callable[[int], None] = la
         faults.append(error.reason)  # no header can be read, so no block can
     finally:
         reader.close()
-    return Verified(messages, batches, len(firsts), tuple(faults))
+    return Verified(messages, batches, len(firsts), tuple(faults), reader.expired)
 
 
 def _damaged_headers(files: Files, firsts: Sequence[int]) -> Iterator[str]:

@@ -28,7 +28,7 @@ from hub.errors import JournalLost, JournalUnavailable
 from hub.journal.block import VERSION, SegmentHeader, pack_block, pack_segment_header, pack_snapshot, seed_of
 from hub.journal.clock import Clock, Moment
 from hub.journal.files import BytesLike, Files
-from hub.journal.indexfile import index_name, index_size
+from hub.journal.indexfile import index_name, index_size, size_of
 from hub.journal.positions import Positions
 from hub.journal.recovery import Kept, Recovered
 from hub.journal.retention import (
@@ -40,6 +40,7 @@ from hub.journal.retention import (
     segment_bytes_for,
     uncounted_bytes_for,
 )
+from hub.journal.rewriting import first_of, replaces
 from hub.journal.seal import Seal, read_seal, write_seal
 from hub.journal.segment import segment_name
 from hub.message import Batch
@@ -269,6 +270,35 @@ class Writer:
         self.check_ours()
         self._expire(self._clock.read())
 
+    def adopt(self, name: str) -> bool:
+        """
+        Put the new form of a segment, the file *name*, in the place of the old one, or remove it if it is of no use
+        now. Return which. Raises OSError or JournalLost.
+        """
+        self.check_ours()
+        firsts = [segment.first_sequence for segment in self._sealed]
+        first = first_of(name)
+        if first is None:
+            return False
+        number = firsts.index(first) if first in firsts else -1
+        firsts += [self._active.first_sequence] if self._active is not None else []
+        if not 0 <= number < len(firsts) - 1 or not self._replaces(name, firsts[number + 1]):
+            with contextlib.suppress(FileNotFoundError):
+                self._files.remove(name)
+            return False
+        self.check_ours()
+        size = size_of(self._files, name)
+        self._files.rename(name, segment_name(first))
+        self._sealed[number] = _resized(self._sealed[number], size)
+        self._files.sync_folder()
+        return True
+
+    def _replaces(self, name: str, following: int) -> bool:
+        try:
+            return replaces(self._files, name, following)
+        except FileNotFoundError:
+            return False
+
     def _is_due(self, active: _Active, now: Moment) -> bool:
         """Return whether a segment has had its share of the time that is kept, or was made for a larger journal."""
         is_old = self._retain_ns is not None and now.expiry - active.created > self._retain_ns // AGE_STEPS
@@ -407,6 +437,12 @@ class Writer:
         self.is_unsynced = False
         if self._active is not None:
             self._retire()
+
+
+def _resized(kept: Kept, size: int) -> Kept:
+    """Return what a segment takes whose file has *size* bytes now. Nothing of it is read."""
+    before = max(kept.size_bytes - kept.index_bytes, 1)
+    return kept._replace(size_bytes=size + kept.index_bytes, positions_bytes=kept.positions_bytes * size // before)
 
 
 def _kept(active: _Active, size_bytes: int) -> Kept:

@@ -1,28 +1,25 @@
 """
-Makes the indexes of a journal's sealed segments, in a process of its own: at idle priority, or else with pauses.
+Makes the indexes of a journal's sealed segments.
 
 Always true:
 - only a segment is indexed that is whole and without a gap, so what is damaged is always read itself;
 - nothing but indexes is written, each in one step.
 
-Not here: what an index knows (hub.query.index), when this process is started (hub.service.indexing).
+Not here: what an index knows (hub.query.index), when they are made, and by which process (hub.query.upkeep).
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from hub import entries as codec
-from hub.journal.files import DiskFiles, Files
+from hub.journal.files import Files
 from hub.journal.hole import Limits
-from hub.journal.indexfile import SECTIONS, identify, index_name, list_indexes, open_index, size_of, write_index
-from hub.journal.segment import Segment, list_segments, segment_name
+from hub.journal.indexfile import SECTIONS, identify, index_name, list_indexes, open_index, write_index
+from hub.journal.segment import Segment, list_segments
 from hub.message import Batch
 from hub.query.candidates import CASE_TWINS
 from hub.query.index import (
@@ -43,8 +40,6 @@ from hub.query.ranks import Ranked
 
 SEGMENT_BYTES_MIN = 1 << 20
 """A smaller segment is read as fast as its index."""
-WORK_S, PAUSES = 0.01, 3
-"""Processor time between two pauses, and how many times as long they are, if the process cannot have idle priority."""
 STEPS_S = (1, 5, 15, 60)
 _STEPS_MAX = 240
 _GROUP_BYTES_MIN = 64 << 10
@@ -125,6 +120,11 @@ class _Builder:
         self._groups.append(Group(sequence, offset, received, self._last, self._ranks, tags, *kinds))
         self._group_tags, self._ranks, self._has_syslog, self._has_twins = set(), 0, False, False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no block was added."""
+        return not self._last
+
     def sections(self) -> list[bytes]:
         """Return the sections of the index."""
         self._end_group()
@@ -171,11 +171,11 @@ def sections_of(
             batch = segment.batch(block)
             if batch is None:
                 return None
-            if block.count:
+            if block.count and not block.is_expired:
                 builder.add(batch, block.offset)
             place = place.after(block)
             rest()
-        return builder.sections() if first < place.sequence == following else None
+        return builder.sections() if first < place.sequence == following and not builder.is_empty else None
 
 
 def missing(files: Files) -> list[tuple[int, int]]:
@@ -184,8 +184,8 @@ def missing(files: Files) -> list[tuple[int, int]]:
     has_index = {first for name, first in list_indexes(names) if name == index_name(first)}
     firsts = list_segments(files)
     pairs = [*itertools.pairwise(firsts)][::-1]
-    wanted = [pair for pair in pairs if pair[0] not in has_index]
-    return [pair for pair in wanted if size_of(files, segment_name(pair[0])) >= SEGMENT_BYTES_MIN]
+    wanted = [identify(files, *pair) for pair in pairs if pair[0] not in has_index]
+    return [(each.first_sequence, each.next_sequence) for each in wanted if each and each.size >= SEGMENT_BYTES_MIN]
 
 
 def make_indexes(files: Files, rest: Callable[[], None] = lambda: None) -> None:
@@ -212,31 +212,3 @@ def _is_whole(files: Files, first: int, following: int | None) -> bool:
         return False
     with index:
         return all(index.section(number) is not None for number in range(SECTIONS))
-
-
-def main(arguments: Sequence[str] = sys.argv[1:]) -> None:
-    """Make the indexes of the journal in the folder that is the argument, when nobody else needs the processor."""
-    make_indexes(DiskFiles(arguments[0]), (lambda: None) if _is_idle() else _Pace().rest)
-
-
-def _is_idle() -> bool:
-    """Let this process have only what nobody else wants. Return whether that is possible: a systemd unit forbids it."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    except (OSError, AttributeError):
-        return False
-    return True
-
-
-class _Pace:
-    """Pauses after some work, so that the process has a quarter of one processor."""
-
-    def __init__(self) -> None:
-        self._began = time.process_time()
-
-    def rest(self) -> None:
-        """Pause, if it is time."""
-        worked_s = time.process_time() - self._began
-        if worked_s >= WORK_S:
-            time.sleep(PAUSES * worked_s)
-            self._began = time.process_time()

@@ -120,7 +120,8 @@ def _name(identity: Identity | None) -> str:
     """Return the name of the file of the segment with this identity."""
     if identity is None:
         return ""
-    return f"{identity.first_sequence:020d}-{identity.next_sequence}-{identity.size}-{identity.crc:08x}{_SUFFIX}"
+    _, first, *others, crc, expired = identity
+    return "-".join((f"{first:020d}", *map(str, others), f"{crc:08x}", str(expired))) + _SUFFIX
 
 
 def _size(path: str) -> int:

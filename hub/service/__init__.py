@@ -4,7 +4,7 @@ The hub as a service: its configuration, its parts, and the service manager.
 service                  builds the parts, starts and stops them; parts: runs such a list
 housekeeping, signals    the parts that look after journal, socket and status line; SIGTERM, SIGINT, SIGHUP
 inforce                  the configuration in force, as the method `config` shows it
-indexing                 has the indexes of the journal made
+upkeep                   has segments of the journal packed and their indexes made
 config, keys             the keys: types and defaults; their flags, variables and help
 settings                 loads them. Its helpers: tables (structs for the file), misfit (explains what does not fit)
 conflicts                sources and sinks that cannot work together

@@ -64,12 +64,12 @@ from hub.receiver import Receiver
 from hub.service import housekeeping, signals
 from hub.service.config import Config
 from hub.service.garbage import FullCollections
-from hub.service.indexing import Indexing
 from hub.service.inforce import in_force
 from hub.service.parts import Part, run_parts
 from hub.service.reloading import Reloader
 from hub.service.settings import LoadedConfig
 from hub.service.systemd import SOCKET_NAME, Notifier, inherited_sockets
+from hub.service.upkeep import Upkeep
 from hub.service.watchdog import Watchdog
 from hub.sinks.sinks import Sinks, needed_by
 from hub.sinks.stdout import Printer
@@ -258,7 +258,7 @@ class Service:
             Part("watchdog", lambda: self._when_ready(watchdog.run)),
             Part("guard", lambda: housekeeping.guard(journal), is_vital=True),
             Part("expiry", lambda: housekeeping.expire(journal, reloader)),
-            Part("indexes", lambda: self._when_ready(Indexing(journal).run)),
+            Part("upkeep", lambda: self._when_ready(Upkeep(journal).run)),
             Part("garbage", lambda: self._when_ready(FullCollections(lambda: endpoint.connections).run)),
             Part("status", lambda: self._when_ready(lambda: housekeeping.report(endpoint, journal, notifier))),
             *printing,

@@ -72,6 +72,7 @@ class Portions(Generic[T]):
         self._size = 0
         self._after = self._given = after  # the last sequence that was looked at, and that was returned
         self._received = 0
+        self._expired = reader.expired
 
     def close(self) -> None:
         self._reader.close()
@@ -93,13 +94,14 @@ class Portions(Generic[T]):
     def _missing_before(self, found: Batch | Gap) -> Missing | None:
         """
         Return what is missing before a batch, or is a gap. The reader does not report what has expired before the first
-        batch that it reads.
+        batch that it reads. What has expired by rule is not missing.
         """
+        expired, self._expired = self._reader.expired - self._expired, self._reader.expired
         upto = found.sequence - 1 + (found.count if isinstance(found, Gap) else 0)
-        if upto <= self._after:
+        if (count := upto - self._after - expired) <= 0:
             return None
         reason = found.reason if isinstance(found, Gap) else "expired before it was read"
-        return Missing(upto - self._after, reason, upto, found.received)
+        return Missing(count, reason, upto, found.received)
 
     def _take(self, piece: Batch, *, is_large: bool) -> Iterator[Portion[T] | Missing | TooLarge]:
         last = piece.sequence + piece.count - 1

@@ -1,8 +1,8 @@
 """
 The journal as a whole: random histories, compared with a list.
 
-Producers send and resend, sources are read and read again; the disk fails, fills up, and the process is killed or loses
-power at any step, also during recovery.
+Producers send and resend, sources are read and read again, sealed segments are packed; the disk fails, fills up, and
+the process is killed or loses power at any step, also during recovery.
 
 Environment: MPSR_HISTORIES is the number of histories (300), MPSR_HISTORY the number of the first one (0).
 """
@@ -15,9 +15,11 @@ import pytest
 
 from hub.dedupe import Dedupe
 from hub.errors import JournalError, JournalUnavailable
+from hub.journal import rewriting
 from hub.journal import segment as segment_module
 from hub.journal.reader import Reader
 from hub.journal.recovery import Recovered, recover
+from hub.journal.rewriting import rewrite
 from hub.journal.segment import list_segments
 from hub.journal.verify import verify
 from hub.message import Batch
@@ -61,6 +63,7 @@ class History:
         self.sent: list[Batch] = []  # not acknowledged
         self.sources = [Lines("x"), Lines("y")]
         self.cursor = 0
+        self.packed = set[int]()  # segments that were put in place
         self.life = self.open()
         self.reader = self.new_reader()
 
@@ -71,7 +74,7 @@ class History:
     def run(self) -> None:
         for _ in range(self.rng.randrange(5, 25)):
             action = self.rng.choice(
-                [self.send, self.send, self.send, self.trouble, self.crash, self.reopen, self.look]
+                [self.send, self.send, self.send, self.pack, self.trouble, self.crash, self.reopen, self.look]
             )
             action()
         self.settle()
@@ -100,13 +103,28 @@ class History:
         assert commit.last_sequence == self.last_sequence
         assert rows_of(self.life.writer.positions) == rows_after(self.stored)
 
+    def pack(self) -> None:
+        """A sealed segment is packed; sometimes its journal goes on before it is put in place."""
+        pairs = [*itertools.pairwise(list_segments(self.disk))]
+        if not pairs:
+            return
+        first, following = self.rng.choice(pairs)
+        name = rewrite(self.disk, first, following)
+        if name is None:
+            return
+        if self.rng.random() < 0.3:
+            self.send()
+        if self.life.writer.adopt(name):
+            self.packed.add(first)
+        assert name not in self.disk.list()
+
     def trouble(self) -> None:
         """A step fails, once or several times."""
         step = self.rng.choice(STEPS)
         self.disk.fail(step, after=self.rng.randrange(4), times=self.rng.choice([1, 1, 2, 6]))
         try:
-            self.send()
-        except JournalUnavailable:
+            self.rng.choice([self.send, self.send, self.pack])()
+        except (JournalUnavailable, OSError):
             self.look()
             assert rows_of(self.life.writer.positions) == rows_after(self.stored)
         self.disk.fail(step, times=0)
@@ -136,7 +154,7 @@ class History:
 
     def crash(self) -> None:
         """The process dies at some step; the next process may die too."""
-        oldest = self.die_at(self.send, self.rng.randrange(12))
+        oldest = self.die_at(self.rng.choice([self.send, self.send, self.pack]), self.rng.randrange(12))
         while True:
             if self.rng.random() < 0.5 and not self.disk.is_lying:
                 self.disk = self.disk.after_kill()
@@ -239,10 +257,15 @@ def test_histories(group: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     In any history, acknowledged messages are stored once and in order, and unacknowledged ones are stored when resent.
     """
+    monkeypatch.setattr(rewriting, "FRAME_BYTES", 300)
+    packed = 0
     for seed in range(FIRST + group, FIRST + COUNT, GROUPS):
         monkeypatch.setattr(segment_module, "_WINDOW_BYTES", (1 << 20, 300, 64)[seed % 3])
         try:
-            History(seed).run()
+            history = History(seed)
+            history.run()
+            packed += len(history.packed)
         except (AssertionError, JournalError, OSError, LookupError, ValueError) as error:
             error.add_note(f"history {seed}: again with MPSR_HISTORY={seed} MPSR_HISTORIES=1")
             raise
+    assert packed or COUNT < 300

@@ -163,7 +163,7 @@ def test_a_damaged_block_without_messages_is_named(index: int, place: str) -> No
     for bit in range(8 * block.offset, 8 * block.end, 5):
         damaged = disk.after_kill()
         damaged.overwrite(segment_name(1), flipped(seen_of(disk, 1), bit))
-        messages, batches, _, (fault,) = verify(damaged)
+        messages, batches, _, (fault,), _ = verify(damaged)
         assert (messages, batches) == (2, 2)
         assert fault.startswith(f"before sequence {block.sequence}: positions are missing: damaged, ")
         assert place in fault

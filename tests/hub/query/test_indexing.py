@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import random
-import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from hub.journal.files import DiskFiles
 from hub.journal.indexfile import VERSION, index_name, index_size, list_indexes, open_index
 from hub.journal.reader import Reader
 from hub.journal.segment import list_segments, segment_name
 from hub.message import Message
 from hub.query import indexing, level
 from hub.query.index import ALL_TAGS, SegmentIndex
-from hub.query.indexing import main, make_indexes, missing, sections_of
+from hub.query.indexing import make_indexes, missing, sections_of
 from hub.query.level import NO_RANK, rank_of
 from hub.query.query import Query
 from tests.hub.journal.forgetting import ForgettingFiles
@@ -164,43 +160,10 @@ def test_indexes_without_a_segment_are_removed() -> None:
         assert index.wanted(Query(grep="pear")) is not None
 
 
-def test_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It indexes what is sealed, once, and nothing small."""
-    files = DiskFiles(str(tmp_path))
-    fill(Life(files, segment_bytes=1500), random.Random(7))
-    monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
-    monkeypatch.setattr(indexing, "SEGMENT_BYTES_MIN", 1 << 20)
-    main([str(tmp_path)])
-    assert list_indexes(files.list()) == []
-    monkeypatch.setattr(indexing, "SEGMENT_BYTES_MIN", 0)
-    main([str(tmp_path)])
-    assert len(list_indexes(files.list())) == len(list_segments(files)) - 1
-    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.idx")}
-    main([str(tmp_path)])
-    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.idx")} == before
-
-
-def test_a_process_that_may_not_be_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It pauses three times as long as it works."""
-    fill(Life(DiskFiles(str(tmp_path)), segment_bytes=1500), random.Random(8))
-    slept: list[float] = []
-
-    def forbidden(*_: object) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
-    monkeypatch.setattr(time, "process_time", itertools.count(0.0, 0.006).__next__)
-    monkeypatch.setattr(time, "sleep", slept.append)
-    main([str(tmp_path)])
-    assert len(slept) > 5
-    assert slept == [pytest.approx(3 * 0.012)] * len(slept)
-    assert missing(DiskFiles(str(tmp_path))) == []
-
-
 def test_levels_have_a_version() -> None:
     """Indexes hold ranks: if the names of levels change, the version of the index has to change, and this test."""
     meaning = repr((level.LEVELS, level._NAMES, level.KEYS, level._SYSLOG, level._PYTHON, level._PINO, level._OTEL))
-    assert (VERSION, hashlib.sha256(meaning.encode()).hexdigest()[:16]) == (1, "bc98a78d28365eb1")
+    assert (VERSION, hashlib.sha256(meaning.encode()).hexdigest()[:16]) == (2, "bc98a78d28365eb1")
 
 
 def test_a_segment_that_expires_while_it_is_indexed() -> None:

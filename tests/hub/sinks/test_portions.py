@@ -22,6 +22,8 @@ from hub.sinks.portions import Missing, Portion, Portions, TooLarge
 from hub.sinks.values import Level, Where
 from tests.hub.sinks.delivering import TABLE, batch, hub_in, numbered
 
+EXPIRED = b"expired by rule"
+
 
 class Given:
     """A reader that returns what it is given."""
@@ -29,9 +31,14 @@ class Given:
     def __init__(self, *found: Batch | Gap) -> None:
         self._found = found
         self.is_closed = False
+        self.expired = 0
 
     def read(self, *, follow: bool) -> Iterator[Batch | Gap]:
-        yield from self._found
+        for each in self._found:
+            if isinstance(each, Batch) and each.tag == EXPIRED:
+                self.expired += each.count
+            else:
+                yield each
 
     def close(self) -> None:
         self.is_closed = True
@@ -61,6 +68,15 @@ def test_batches_make_one_portion() -> None:
     assert read(one, two) == [([1, 2, 3, 4], 4)]
     assert read(one, two, after=2) == [([3, 4], 4)]
     assert read(one, two, after=4) == read() == []
+
+
+def test_what_has_expired_by_rule_is_not_missing() -> None:
+    """Neither at the beginning nor between others; what is missing beside it is counted without it."""
+    gone = [at(number, batch({"n": number}, tag=EXPIRED)) for number in range(1, 9)]
+    assert read(gone[0], gone[1], at(3, numbered(3)), gone[3], at(5, numbered(5))) == [([3, 5], 5)]
+    assert read(gone[2], at(9, numbered(9)), after=2) == [Missing(5, "expired before it was read", 8, 5), ([9], 9)]
+    damaged = Gap(3, 2, "damaged", "here", 7)
+    assert read(gone[0], gone[1], damaged, gone[4], at(6, numbered(6))) == [Missing(2, "damaged", 4, 7), ([6], 6)]
 
 
 @pytest.mark.parametrize("messages_max", [1, 2, 3, 4, 5, 6])

@@ -1,4 +1,4 @@
-"""hub.service.indexing: a running hub has the indexes of its journal made."""
+"""hub.service.upkeep: a running hub has the segments of its journal packed, and their indexes made."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from hub.journal.files import DiskFiles
 from hub.journal.indexfile import index_name
 from hub.journal.journal import Journal
 from hub.journal.segment import list_segments
-from hub.service import indexing
-from hub.service.indexing import Indexing
+from hub.message import Batch
+from hub.service import upkeep
+from hub.service.upkeep import Upkeep
 from tests.hub.journal.world import batch
 from tests.support import PATIENCE_S, logged
 
@@ -40,21 +41,29 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for pattern in ("*.idx", "*.seg") for path in folder.glob(pattern))
 
 
-def test_indexes_are_made_count_and_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments get an index soon after they are sealed; it counts in the size, and is deleted with its segment."""
-    monkeypatch.setattr(indexing, "LOOK_S", 0.01)
+def test_segments_are_packed_and_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Segments are packed and get an index soon after they are sealed. The index counts in the size, and is deleted with
+    its segment. Messages stay the same.
+    """
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.01)
 
     async def run() -> None:
         journal = await Journal.open(str(tmp_path), retain_bytes=RETAIN_BYTES)
-        task = asyncio.create_task(Indexing(journal).run())
+        task = asyncio.create_task(Upkeep(journal).run())
         await fill(journal)
         files = DiskFiles(str(tmp_path))
         await until(lambda: not journal.sealed(0, is_indexed=False))
         names = {path.name for path in tmp_path.glob("*.idx")}
         assert names == {index_name(first) for first in list_segments(files)[:-1]}
         assert journal.size_bytes == size_of(tmp_path)
+        plain = 7 * len(BATCH.entries)
+        assert journal.size_bytes < plain // 2
+        assert [found.count for found in journal.read().read()] == [BATCH.count] * 7
+        assert not [*tmp_path.glob("*.tmp")]
+        journal.retain(RETAIN_BYTES // 4, None)
         await fill(journal, 10)
-        assert journal.size_bytes <= RETAIN_BYTES
+        assert journal.size_bytes <= RETAIN_BYTES // 4
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         left = {path.name for path in tmp_path.glob("*.idx")}
@@ -71,15 +80,15 @@ def test_a_process_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is logged, and the segments are not tried again; a process that cannot be started is logged, too."""
-    monkeypatch.setattr(indexing, "LOOK_S", 0.01)
-    monkeypatch.setattr(indexing, "_COMMAND", "raise SystemExit(3)")
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.01)
+    monkeypatch.setattr(upkeep, "_COMMAND", "raise SystemExit(3)")
 
     async def run() -> None:
         journal = await Journal.open(str(tmp_path), retain_bytes=RETAIN_BYTES)
         await fill(journal, 2)
         for executable, error in ((sys.executable, "the process ended with 3"), (os.devnull, "Permission denied")):
             monkeypatch.setattr(sys, "executable", executable)
-            task = asyncio.create_task(Indexing(journal).run())
+            task = asyncio.create_task(Upkeep(journal).run())
             events: list[dict[str, object]] = []
             while not events:
                 await asyncio.sleep(0.01)
@@ -89,7 +98,7 @@ def test_a_process_that_fails(
             await asyncio.gather(task, return_exceptions=True)
             events += logged(capsys)
             assert len(events) == 1
-            assert events[0]["event"] == "journal.index_failed"
+            assert events[0]["event"] == "journal.upkeep_failed"
             assert error in str(events[0]["error"])
         await journal.close()
 
@@ -98,15 +107,15 @@ def test_a_process_that_fails(
 
 def test_a_stop_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not waited for."""
-    monkeypatch.setattr(indexing, "LOOK_S", 0.0)
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.0)
     begun = tmp_path / "begun"
     command = f"import os, time; open({str(begun)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
-    monkeypatch.setattr(indexing, "_COMMAND", command)
+    monkeypatch.setattr(upkeep, "_COMMAND", command)
 
     async def run() -> None:
         journal = await Journal.open(str(tmp_path / "journal"), retain_bytes=RETAIN_BYTES)
         await fill(journal, 2)
-        task = asyncio.create_task(Indexing(journal).run())
+        task = asyncio.create_task(Upkeep(journal).run())
         await until(lambda: begun.exists() and begun.read_text())
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -115,3 +124,33 @@ def test_a_stop_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         await journal.close()
 
     asyncio.run(run())
+
+
+def test_a_hub_that_stops_while_segments_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one removes what is left and goes on, until all are packed; the messages stay the same."""
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.0)
+
+    def packed() -> int:
+        return sum(path.read_bytes()[:8] == b"MPSRPAK\n" for path in tmp_path.glob("*.seg"))
+
+    async def life(is_enough: Callable[[], object]) -> list[tuple[int, bytes]]:
+        journal = await Journal.open(str(tmp_path), retain_bytes=RETAIN_BYTES)
+        assert not [*tmp_path.glob("*.seg.*.tmp")]
+        if not journal.last_sequence:
+            await fill(journal)
+        task = asyncio.create_task(Upkeep(journal).run())
+        await until(is_enough)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        found = [(batch.sequence, bytes(batch.entries)) for batch in journal.read().read() if isinstance(batch, Batch)]
+        await journal.close()
+        return found
+
+    before = asyncio.run(life(lambda: True))
+    for is_enough in (
+        lambda: [*tmp_path.glob("*.seg.*.tmp")] or packed(),
+        lambda: packed() >= 2,
+        lambda: packed() >= 3,
+    ):
+        assert asyncio.run(life(is_enough)) == before
+    assert packed() >= 3
