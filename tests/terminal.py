@@ -20,7 +20,8 @@ from tests.support import PATIENCE_S, Running, eventually
 _FOREIGN = re.compile(rb"\x1b\[[<>=?][0-9;]*(?:u|\$p)")
 """Questions about the keyboard and modes, which the model of the screen takes for text."""
 
-_OF_COLOURS = ("COLORTERM", "NO_COLOR", "FORCE_COLOR")
+_OF_ANOTHER_TERMINAL = ("COLORTERM", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
+"""What would be taken for properties of this one. readline, which pytest imports, sets the last two."""
 
 
 class Terminal:
@@ -37,7 +38,7 @@ class Terminal:
         self.modes: list[Any] = termios.tcgetattr(theirs)
         """Of the line discipline, before the command."""
         self._theirs = theirs
-        env = {name: value for name, value in {**os.environ, **(env or {})}.items() if name not in _OF_COLOURS}
+        env = {name: value for name, value in {**os.environ, **(env or {})}.items() if name not in _OF_ANOTHER_TERMINAL}
         env["TERM"] = "xterm-256color"
         self.process = Running(*args, stdin=theirs, stdout=theirs, stderr=theirs, env=env)
         self._reader = threading.Thread(target=self._read, daemon=True)
