@@ -85,7 +85,7 @@ class AsyncStream:
         """Wait for the next value, and return it."""
         lifetime.note_fork()
         if self._is_read:
-            raise RuntimeError("this stream is being read by another task")
+            raise RuntimeError("this stream is already being read by another task")
         self._is_read = True
         try:
             while not self._arrivals.is_enough and not self._is_closed():

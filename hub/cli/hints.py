@@ -17,7 +17,7 @@ COMMANDS = {
     "restart": "`mpsr call reload` reads the configuration again; `systemctl restart mpsr` restarts the service",
     "reload": "`mpsr call reload`",
     "ping": "`mpsr call ping`",
-    "status info top": "`mpsr stats`, or `systemctl status mpsr`",
+    "status info": "`mpsr stats`, or `systemctl status mpsr`",
     "logger log echo put publish": "`mpsr send`",
     "load ingest upload restore": "`mpsr import` sends finished logs",
     "tail follow watch": "`mpsr logs -f`",

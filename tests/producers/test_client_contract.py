@@ -498,7 +498,7 @@ def test_one_reader_at_a_time(caller: Caller, fake: FakeHub) -> None:
     readers = [stream.begin_next(), stream.begin_next()]
     done, waiting = concurrent.futures.wait(readers, PATIENCE_S, concurrent.futures.FIRST_COMPLETED)
     (refused,), (reader,) = done, waiting
-    with pytest.raises(RuntimeError, match="this stream is being read"):
+    with pytest.raises(RuntimeError, match="this stream is already being read"):
         refused.result()
     talk.value(request, 1)
     assert reader.result(PATIENCE_S) == 1

@@ -31,7 +31,7 @@ HOOK = "https://hooks.example/T0/secret"
         ({"template": "slack"}, "add url"),
         ({"headers": ["A: b"]}, "add url"),
         ({"url": HOOK, "template": "teams"}, "template"),
-        ({"url": "http://h/", "tls_ca": "/ca"}, "not in TLS"),
+        ({"url": "http://h/", "tls_ca": "/ca"}, "does not use TLS"),
         ({"command": ["true"]}, "absolute path"),
         ({"command": ["/bin/echo", "a\0b"]}, "null character"),
         ({"name": "a.b"}, "not a name"),

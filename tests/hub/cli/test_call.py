@@ -14,7 +14,7 @@ def test_call_prints_the_answer(hub: HubProcess) -> None:
     assert mpsr("call", "--socket", hub.socket, "ping").stdout == b'"pong"\n'
     unknown = mpsr("call", "--socket", hub.socket, "pong")
     assert unknown.returncode == 1
-    assert b"reload, sink_pause, sink_resume, sink_rewind, sinks, sources, stats" in unknown.stderr
+    assert b"reload, sink_pause, sink_resume, sink_rewind, sinks, sources, sql, stats" in unknown.stderr
     assert mpsr("call", "--socket", hub.socket, "ping", "{").returncode == 2
     hub.kill()
     gone = mpsr("call", "--socket", hub.socket, "ping")

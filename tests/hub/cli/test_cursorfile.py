@@ -78,7 +78,7 @@ def test_other_files(tmp_path: Path, text: str) -> None:
     """A file that is something else is not overwritten."""
     path = tmp_path / "cursor"
     path.write_text(text)
-    with pytest.raises(click.UsageError, match="no file of"):
+    with pytest.raises(click.UsageError, match="was not written by"):
         CursorFile(str(path), ID)
     assert path.read_text() == text
 

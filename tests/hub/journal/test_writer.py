@@ -107,7 +107,7 @@ def test_a_commit_is_one_write_and_one_sync(disk: ForgettingFiles) -> None:
 def test_a_message_costs_as_much_as_documented(disk: ForgettingFiles) -> None:
     """On disk, a message costs its bytes and those of its time, a chunk of a producer about a hundred more."""
     page = (Path(__file__).parents[3] / "docs/operating.md").read_text(encoding="utf-8")
-    stated = re.search(r"takes its own bytes and (\d+) for its time, and a chunk about (\d+) more", page)
+    stated = re.search(r"takes its own size plus (\d+) bytes for its time. A chunk adds about (\d+) bytes", page)
     assert stated is not None
     of_message, of_chunk = map(int, stated.groups())
     life = Life(disk, segment_bytes=1 << 20)
