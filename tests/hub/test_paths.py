@@ -52,7 +52,7 @@ def test_a_path_in_a_setting_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pa
     for wrong in ("a", "", 5, None):
         with pytest.raises(ValueError, match=r"not an absolute path: .* \(write it like /srv/mpsr\)"):
             AbsolutePath.parse(wrong)
-    with pytest.raises(ValueError, match="not a path, it has a null character"):
+    with pytest.raises(ValueError, match="not a path, because it has a null character"):
         AbsolutePath.parse("/a\0b")
 
 

@@ -49,7 +49,7 @@ def test_a_link_or_a_pipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         opened(tmp_path / "link")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SinkFault, match="no file"):
+    with pytest.raises(SinkFault, match="is not a file"):
         opened(tmp_path / "pipe")
     assert not (tmp_path / "target").exists()
 
