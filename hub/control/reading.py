@@ -307,6 +307,9 @@ class Reading:
             if isinstance(found, Gap):
                 self._missed += found.count
             for piece in self.query.pieces(found):
+                if piece.sequence + piece.count - 1 <= self.next:  # an earlier step has read it: it is no progress
+                    self.query.pace.rest()
+                    continue
                 for message in self.query.wanted(piece):
                     if message.sequence > self.next:
                         self.next = message.sequence

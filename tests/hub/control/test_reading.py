@@ -203,6 +203,22 @@ def test_a_step_that_finds_nothing_ends(tmp_path: Path, monkeypatch: pytest.Monk
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("filters", [{}, {"where": [Condition("t=y")]}], ids=["all", "none"])
+def test_every_step_makes_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any]) -> None:
+    """A step that begins in the middle of a large batch does not spend its time on what earlier steps have read."""
+    monkeypatch.setattr(reading, "STEP_S", 0.0)
+
+    async def main() -> None:
+        async with world(tmp_path, batch("a", *({"t": "x" * 1000} for _ in range(600)))) as there:
+            looking, before = reading_of(there, **filters), -1
+            while not looking.step(1000).is_end:
+                assert looking.next > before
+                before = looking.next
+            assert looking.next == 600
+
+    asyncio.run(main())
+
+
 def test_the_thread_lets_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """When it has worked for a while it sleeps for as long, at most 50 ms."""
     slept: list[float] = []
