@@ -53,7 +53,7 @@ OPTIONS = {
         "--format": "-o pretty, json or text",
         "--disk-usage": "`mpsr stats`",
         "--vacuum-size": "the key journal_size of the hub bounds the journal",
-        "--vacuum-time": "the key retain of the hub bounds the age",
+        "--vacuum-time": "the key journal_age of the hub bounds the age",
         "--vacuum-files --rotate --flush --sync": "the hub does that by itself",
         "--verify": "`mpsr verify`",
         "-D --directory --file --root": _JOURNAL,

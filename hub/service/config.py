@@ -201,7 +201,7 @@ class Config(Table, frozen=True, kw_only=True):
     group: Live[str | None] = None
     journal: AbsolutePath = msgspec.field(default_factory=lambda: AbsolutePath(default_journal()))
     journal_size: Live[JournalSize] = JournalSize(RETAIN_BYTES)
-    retain: Live[Age | None] = None
+    journal_age: Live[Age | None] = None
     durability: Durability = "fsync"
     connections_max: Live[Count] = 10_000
     inbox_size: InboxSize = InboxSize(64 << 20)

@@ -46,12 +46,12 @@ async def keep_path(endpoint: Endpoint, reloader: Reloader) -> None:
 
 async def expire(journal: Journal, reloader: Reloader) -> None:
     """
-    Delete segments older than `retain`, every `retain / AGE_STEPS` (0.1 to 60 s).
+    Delete segments older than `journal_age`, every `journal_age / AGE_STEPS` (0.1 to 60 s).
 
     Segments beyond `journal_size` are deleted when a new segment is begun.
     """
     while True:
-        retain_s = reloader.config.retain
+        retain_s = reloader.config.journal_age
         wait_s = EXPIRY_INTERVAL_S if retain_s is None else retain_s / AGE_STEPS
         await asyncio.sleep(min(max(wait_s, EXPIRY_INTERVAL_MIN_S), EXPIRY_INTERVAL_S))
         if retain_s is None:

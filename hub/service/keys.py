@@ -75,7 +75,7 @@ KEYS: tuple[Key, ...] = (
     Key("group", "NAME", "Group of the socket, by name or number.", sample="adm"),
     Key("journal", "DIR", "The journal's folder.", "per user", "/var/lib/mpsr/journal"),
     Key("journal_size", "SIZE", "Maximum size of the journal. The oldest messages are deleted first."),
-    Key("retain", "DURATION",
+    Key("journal_age", "DURATION",
         "Delete messages at this age (1s or more), or up to about an eighth of it later: 90s, 12h, 7d.", sample="30d"),
     Key("durability", "fsync|relaxed",
         "fsync: acknowledge only messages that are on disk. relaxed: a power cut may cost the last second."),

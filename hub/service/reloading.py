@@ -113,7 +113,7 @@ class Reloader:
         """
         if _permissions(new) != _permissions(self.config):
             self._endpoint.permit(new.mode, new.group)
-        self._journal.retain(new.journal_size, new.retain)
+        self._journal.retain(new.journal_size, new.journal_age)
         self._endpoint.limit(connections_max=new.connections_max, frame_bytes_max=new.frame_bytes_max)
         self._endpoint.access.change(new.rules, new.grants)
         if new.limits != self.config.limits:  # else all buckets would begin full again
@@ -131,7 +131,7 @@ class Reloader:
             await self._follow_sinks(self.config)
         if old.web != self.config.web:
             await self._follow_web(self.config)
-        if (old.journal_size, old.retain) != (self.config.journal_size, self.config.retain):
+        if (old.journal_size, old.journal_age) != (self.config.journal_size, self.config.journal_age):
             try:
                 await self._journal.expire()
             except MpsrError as error:  # the next segment that is begun expires them

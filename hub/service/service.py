@@ -123,7 +123,7 @@ class Service:
             journal = await Journal.open(
                 config.journal,
                 retain_bytes=config.journal_size,
-                retain_s=config.retain,
+                retain_s=config.journal_age,
                 durability=config.durability,
                 needed_by=needed_by(config.all_readers),
             )

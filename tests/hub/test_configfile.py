@@ -33,7 +33,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("", None),
         ("# socket is the default", None),
         ("[socket]\n", None),
-        (SOCKET + "journal_szie = 1\nretain = 'soon'\n", "/srv/hub.sock"),
+        (SOCKET + "journal_szie = 1\njournal_age = 'soon'\n", "/srv/hub.sock"),
         ("group = 'adm\n" + SOCKET + "mode =\n", "/srv/hub.sock"),
         ("group = 'adm\n[[sources]]\n" + SOCKET, None),
         ("\u00fc = \n" + SOCKET, "/srv/hub.sock"),

@@ -178,10 +178,10 @@ def test_a_reload_says_what_the_socket_unit_decides(manager: Manager, tmp_path: 
     manager.start()
     manager.wait_until_ready()
     mode = os.stat(manager.path).st_mode
-    file.write_text('mode = "0600"\nretain = "1d"')
+    file.write_text('mode = "0600"\njournal_age = "1d"')
     assert call("reload", path=manager.path) == {
         "file": str(file),
-        "changed": ["retain"],
+        "changed": ["journal_age"],
         "needs_restart": [],
         "set_by_socket_unit": ["mode"],
     }

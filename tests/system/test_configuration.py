@@ -74,18 +74,18 @@ def test_a_wrong_configuration_is_one_line(line: str, code: int, said: str, chec
 def test_config_says_what_is_in_force_and_why(tmp_path: Path) -> None:
     """Each key, its value and its origin are shown; the example is a valid file."""
     path = tmp_path / "hub.toml"
-    path.write_text('retain = "7d"\nsend_deny = ["uid:5", "comm:x"]')
+    path.write_text('journal_age = "7d"\nsend_deny = ["uid:5", "comm:x"]')
     environ = {**os.environ, "MPSR_MODE": "0666"}
     done = subprocess.run([*MPSR, "config", "--config", str(path)], capture_output=True, check=True, env=environ)
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.decode().splitlines()}
-    assert rows["retain"] == ["7d", str(path)]
+    assert rows["journal_age"] == ["7d", str(path)]
     assert rows["mode"] == ["0666", "MPSR_MODE"]
     assert rows["send_deny"] == ["uid:5,", "comm:x", str(path)]
     assert rows["durability"] == ["fsync", "default"]
     assert rows["read_allow"] == ["the", "hub's", "own", "user", "and", "root", "default"]
     assert (rows["send_allow"], rows["group"]) == (["everybody", "default"], ["-", "default"])
     values = json.loads(mpsr("config", "--config", str(path), "--json").stdout)
-    assert values["values"]["retain"] == {"value": "7d", "from": str(path)}
+    assert values["values"]["journal_age"] == {"value": "7d", "from": str(path)}
     path.write_bytes(mpsr("config", "--example").stdout)
     assert mpsr("config", "--config", str(path)).returncode == 0
 
@@ -100,10 +100,10 @@ def test_a_reload_changes_what_can_change(tmp_path: Path) -> None:
         said = configured.hang_up("config.reloaded")
         assert (said["changed"], said["needs_restart"]) == (["mode", "journal_size", "log_level"], ["durability"])
         assert os.stat(hub.socket).st_mode & 0o777 == 0o600
-        configured.write('retain = "7d"')
+        configured.write('journal_age = "7d"')
         assert call("reload", path=hub.socket) == {
             "file": str(configured.file),
-            "changed": ["mode", "journal_size", "retain", "log_level"],
+            "changed": ["mode", "journal_size", "journal_age", "log_level"],
             "needs_restart": [],
         }
         assert os.stat(hub.socket).st_mode & 0o777 == 0o660
@@ -146,7 +146,7 @@ def test_a_smaller_journal_takes_smaller_frames(tmp_path: Path) -> None:
         ]
 
 
-@pytest.mark.parametrize("text", ["journal_size", 'journal_size = "1"', 'retain = "1d"\ngroup = "no-such-group"'])
+@pytest.mark.parametrize("text", ["journal_size", 'journal_size = "1"', 'journal_age = "1d"\ngroup = "no-such-group"'])
 def test_an_invalid_file_changes_nothing(text: str, tmp_path: Path) -> None:
     """The error is logged and returned to the caller; the hub continues unchanged."""
     configured = Configured(tmp_path)

@@ -251,7 +251,7 @@ def test_a_clock_that_steps_back_an_hour_loses_nothing(tmp_path: Path, monkeypat
         (tmp_path / "new").replace(clock)
 
     step_to(0)
-    with HubProcess(tmp_path, "--retain", "30m", env={"MPSR_TEST_CLOCK": str(clock)}) as hub:
+    with HubProcess(tmp_path, "--journal-age", "30m", env={"MPSR_TEST_CLOCK": str(clock)}) as hub:
         for step, offset in enumerate((0, -HOUR, -HOUR, 0, -2 * HOUR)):
             step_to(offset)
             fill(hub.socket, 20, start=20 * step)
@@ -374,7 +374,7 @@ def test_a_clock_twenty_years_ahead_for_one_commit_is_forgotten(
     clock = tmp_path / "clock"
     years = 20 * 365 * 24 * HOUR
     clock.write_text("0")
-    with HubProcess(tmp_path, "--retain", "1d", env={"MPSR_TEST_CLOCK": str(clock)}) as hub:
+    with HubProcess(tmp_path, "--journal-age", "1d", env={"MPSR_TEST_CLOCK": str(clock)}) as hub:
         begun = time.time_ns()
         fill(hub.socket, 10)
         for offset in (years, 0):

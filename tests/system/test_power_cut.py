@@ -79,7 +79,7 @@ class Recording(NamedTuple):
 RECORDINGS = {
     "fsync": Recording(("--journal-size", "4MiB"), 60),
     "relaxed": Recording(("--journal-size", "4MiB", "--durability", "relaxed"), 60, "fdatasync", "pwrite"),
-    "retain": Recording(("--journal-size", "8MiB", "--retain", "1s"), 40, "unlink", "sendto"),
+    "retain": Recording(("--journal-size", "8MiB", "--journal-age", "1s"), 40, "unlink", "sendto"),
 }
 
 

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.timeout(100, method="signal")  # one that hangs fails, 
 
 
 def test_retain_lets_the_old_go(tmp_path: Path) -> None:
-    """With `--retain` older messages expire by themselves, and the hub logs it."""
-    with HubProcess(tmp_path, "--retain", "1s") as hub:
+    """With `--journal-age` older messages expire by themselves, and the hub logs it."""
+    with HubProcess(tmp_path, "--journal-age", "1s") as hub:
         mpsr("send", "--socket", hub.socket, "old")
         eventually(lambda: [event for event in hub.log if event["event"] == "journal.expired"])
         assert mpsr("logs", "--journal", hub.journal, "--output", "text").stdout == b""

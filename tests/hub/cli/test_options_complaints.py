@@ -59,7 +59,7 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("mpsr logs --journal ''", 2, ["Invalid value for '--journal': the path is empty"]),
     ("mpsr config --config ''", 2, ["Invalid value for '--config': the path is empty"]),
     ("mpsr hub --journal ''", 2, ["--journal: journal = \"\": not an absolute path: ''"]),
-    ("mpsr hub --retain 0s", 2, [r"--retain: retain = \"0s\": '0s' is too short \(at least 1s; leave it"]),
+    ("mpsr hub --journal-age 0s", 2, [r"--journal-age: journal_age = \"0s\": '0s' is too short \(at least 1s; "]),
     ("mpsr send -F message=x y", 2, ["-F message=: the text is the field `message`; give it as MESSAGE"]),
     ("echo y | mpsr send -F message=x", 2, ["-F message=: the text is the field `message`; give it as MESSAGE"]),
     ("mpsr send -F a=1 -F a=2 x", 2, ["the field 'a' is given twice"]),

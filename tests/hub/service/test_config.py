@@ -33,9 +33,9 @@ def test_rules_are_grouped_by_right() -> None:
 def test_changes_are_told_apart() -> None:
     """Changes are split into those that a reload applies and those that need a restart."""
     old = load(file=os.devnull, environ={}).config
-    new = load({"socket": "/a", "retain": "1d", "log_level": "debug", "inbox_size": "2MiB"}, environ={}).config
+    new = load({"socket": "/a", "journal_age": "1d", "log_level": "debug", "inbox_size": "2MiB"}, environ={}).config
     assert changes(old, old) == ([], [])
-    assert changes(old, new) == (["retain", "log_level"], ["socket", "inbox_size"])
+    assert changes(old, new) == (["journal_age", "log_level"], ["socket", "inbox_size"])
 
 
 def test_a_default_is_what_its_text_means() -> None:

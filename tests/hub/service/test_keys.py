@@ -19,7 +19,7 @@ def test_the_example_is_a_file_with_every_key(tmp_path: Path) -> None:
     path = tmp_path / "hub.toml"
     path.write_text("\n".join(lines).replace('"adm"', '"root"').replace("group:adm", "group:root"))
     config = load(file=str(path), environ={}).config
-    assert (config.retain, config.connections_max) == (30 * 86_400.0, 10_000)
+    assert (config.journal_age, config.connections_max) == (30 * 86_400.0, 10_000)
     assert [rule.text for rule in config.read_deny] == ["group:root", "uid:1000"]
     assert [source.where for source in config.all_sources][:3] == [
         "/run/mpsr/lines",
@@ -41,5 +41,5 @@ def test_defaults_are_shown_as_they_are_written() -> None:
     """A default is in the form in which a user would set it, or in words."""
     shown = {key.name: key.default_text for key in KEYS}
     assert (shown["mode"], shown["journal_size"], shown["stop_timeout"]) == ("0660", "1GiB", "10s")
-    assert (shown["connections_max"], shown["retain"], shown["socket"]) == ("10000", "", "per user")
+    assert (shown["connections_max"], shown["journal_age"], shown["socket"]) == ("10000", "", "per user")
     assert (shown["send_allow"], shown["send_deny"]) == ("everybody", "nobody")

@@ -551,7 +551,7 @@ def test_a_part_that_dies(
             monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
             async with asyncio.timeout(support.PATIENCE_S):
                 with pytest.raises(expected) as raised:
-                    await Service(config(tmp_path, retain="1s"), print_batch=lambda _: None).run()
+                    await Service(config(tmp_path, journal_age="1s"), print_batch=lambda _: None).run()
         assert isinstance(raised.value.__cause__ or raised.value, ZeroDivisionError)
         assert [task for task in asyncio.all_tasks() if task.get_name().startswith("mpsr-")] == []
         assert not (tmp_path / "s").exists()

@@ -18,10 +18,10 @@ from hub.sources.table import SOURCES
 
 GIVEN = {
     "socket": "/run/a.sock", "mode": "0600", "group": "root", "journal": "/var/a", "journal_size": "8MiB",
-    "retain": "7d", "durability": "relaxed", "connections_max": "5", "inbox_size": "1MiB", "frame_size": "2KiB",
+    "journal_age": "7d", "durability": "relaxed", "connections_max": "5", "inbox_size": "1MiB", "frame_size": "2KiB",
     "stop_timeout": "3s", "log_level": "debug", "http_token_file": "/a/token",
 }  # fmt: skip
-VALUES = {**GIVEN, "mode": 0o600, "journal_size": 8 << 20, "retain": 604_800.0, "connections_max": 5,
+VALUES = {**GIVEN, "mode": 0o600, "journal_size": 8 << 20, "journal_age": 604_800.0, "connections_max": 5,
           "inbox_size": 1 << 20, "frame_size": 2048, "stop_timeout": 3.0}  # fmt: skip
 ENTRANCES = [*SOURCES]
 PATHS = [name for name, row in SOURCES.items() if issubclass(row.table, FileTable)]
@@ -264,10 +264,13 @@ def test_a_wrong_source_is_named(line: str, said: str, tmp_path: Path) -> None:
         ('socket = "a/b"', "socket = \"a/b\": not an absolute path: 'a/b'"),
         ("durability = true", "durability = true: not one of fsync, relaxed"),
         ('durability = "never"', 'durability = "never": not one of fsync, relaxed'),
-        ("retain = 30", "retain = 30: not a duration: 30 (write it like 90s"),
-        ("retain = 0", "retain = 0: not a duration: 0 (write it like 90s, 10m, 1h30m, 7d; leave it out for no limit)"),
-        ('retain = "0d"', "retain = \"0d\": '0d' is too short (at least 1s; leave it out for no limit)"),
-        ('retain = "1ms"', "retain = \"1ms\": '1ms' is too short (at least 1s; leave it out for no limit)"),
+        ("journal_age = 30", "journal_age = 30: not a duration: 30 (write it like 90s"),
+        (
+            "journal_age = 0",
+            "journal_age = 0: not a duration: 0 (write it like 90s, 10m, 1h30m, 7d; leave it out for no limit)",
+        ),
+        ('journal_age = "0d"', "journal_age = \"0d\": '0d' is too short (at least 1s; leave it out for no limit)"),
+        ('journal_age = "1ms"', "journal_age = \"1ms\": '1ms' is too short (at least 1s; leave it out for no limit)"),
         ('log_level = "loud"', 'log_level = "loud": not one of debug, info, warning, error'),
         ("connections_max = 0", "connections_max = 0: not a whole number from 1 to 1000000"),
         ('connections_max = "many"', 'connections_max = "many": not a whole number from 1 to 1000000'),
@@ -293,7 +296,7 @@ def test_a_wrong_line_is_named_with_what_would_be_right(line: str, said: str, tm
     ("flags", "environ", "said"),
     [
         ({"mode": "x"}, {}, "--mode: mode = \"x\": not a file mode: 'x'"),
-        ({}, {"MPSR_RETAIN": "soon"}, "MPSR_RETAIN: retain = \"soon\": not a duration: 'soon'"),
+        ({}, {"MPSR_JOURNAL_AGE": "soon"}, "MPSR_JOURNAL_AGE: journal_age = \"soon\": not a duration: 'soon'"),
         ({"send_allow": ("all", "x")}, {}, "--send-allow: send_allow[1] = \"x\": not a rule: 'x' (write it like"),
         (
             {},
@@ -316,13 +319,13 @@ def test_the_users_file_goes_before_the_systems(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("hub.paths.SYSTEM_CONFIG", str(system))
     environ = {"XDG_CONFIG_HOME": str(tmp_path)}
     assert load(environ=environ).file is None
-    system.write_text('retain = "1d"')
-    assert (load(environ=environ).file, load(environ=environ).config.retain) == (str(system), 86_400.0)
+    system.write_text('journal_age = "1d"')
+    assert (load(environ=environ).file, load(environ=environ).config.journal_age) == (str(system), 86_400.0)
     own = tmp_path / "mpsr" / "hub.toml"
     own.parent.mkdir()
     own.write_text('mode = "0600"')
     found = load(environ=environ)
-    assert (found.file, found.config.mode, found.config.retain) == (str(own), 0o600, None)
+    assert (found.file, found.config.mode, found.config.journal_age) == (str(own), 0o600, None)
     named = tmp_path / "named.toml"
     named.write_text("")
     assert load(environ={**environ, "MPSR_CONFIG": str(named)}).file == str(named)
@@ -337,9 +340,9 @@ def test_a_flags_path_is_relative_to_where_one_is(monkeypatch: pytest.MonkeyPatc
 def test_an_empty_text_is_no_value(tmp_path: Path) -> None:
     """A flag and a line of the file can take away the group and the age that another origin sets."""
     path = tmp_path / "hub.toml"
-    path.write_text('retain = ""\ngroup = "root"')
+    path.write_text('journal_age = ""\ngroup = "root"')
     config = load({"group": ""}, file=str(path), environ={}).config
-    assert (config.retain, config.group) == (None, None)
+    assert (config.journal_age, config.group) == (None, None)
     with pytest.raises(ConfigError, match="--mode: mode = \"\": not a file mode: ''"):
         load({"mode": ""}, file=os.devnull, environ={})
 
@@ -358,8 +361,8 @@ def test_seconds_without_a_unit(tmp_path: Path) -> None:
     path.write_text("stop_timeout = 5")
     assert load(file=str(path), environ={}).config.stop_timeout == 5.0
     assert load({"stop_timeout": "2.5"}, file=str(path), environ={}).config.stop_timeout == 2.5
-    with pytest.raises(ConfigError, match=r"--retain: .*not a duration: '30'"):
-        load({"retain": "30"}, file=str(path), environ={})
+    with pytest.raises(ConfigError, match=r"--journal-age: .*not a duration: '30'"):
+        load({"journal_age": "30"}, file=str(path), environ={})
 
 
 def test_an_empty_path_is_refused() -> None:

@@ -45,7 +45,7 @@ class Limits(Table, frozen=True):
 class File(Table, frozen=True):
     """A whole file, with keys of the hub and others."""
 
-    retain: Live[Duration | None] = None
+    journal_age: Live[Duration | None] = None
     socket: AbsolutePath = AbsolutePath("/s")
     sources: Live[tuple[Tail | Port, ...]] = ()
     limits: Limits = Limits()
@@ -61,7 +61,7 @@ def test_tables_are_structs(tmp_path: Path) -> None:
     """Tables of a list are structs by their type, with typed values; what is left out has its default."""
     path = tmp_path / "file.toml"
     path.write_text("""
-        retain = "7d"
+        journal_age = "7d"
         [[sources]]
         type = "tail"
         path = "/a"
@@ -73,12 +73,12 @@ def test_tables_are_structs(tmp_path: Path) -> None:
         [limits]
         burst = 2
     """)
-    found, values = load_table(File, {"socket": "s"}, {"MPSR_RETAIN": "1d"}, str(path))
+    found, values = load_table(File, {"socket": "s"}, {"MPSR_JOURNAL_AGE": "1d"}, str(path))
     assert found.sources == (Tail(path=AbsolutePath("/a"), buffer=Size(2 << 20)), Port(number=514, names=("x",)))
-    assert (found.limits, found.retain, found.socket) == (Limits(burst=2), 86_400.0, str(Path("s").absolute()))
+    assert (found.limits, found.journal_age, found.socket) == (Limits(burst=2), 86_400.0, str(Path("s").absolute()))
     origins = {name: value.origin for name, value in values.items()}
-    assert origins == {"retain": "MPSR_RETAIN", "socket": "--socket", "sources": str(path), "limits": str(path),
-                       "count": "default", "ratio": "default"}  # fmt: skip
+    assert origins == {"journal_age": "MPSR_JOURNAL_AGE", "socket": "--socket", "sources": str(path),
+                       "limits": str(path), "count": "default", "ratio": "default"}  # fmt: skip
 
 
 TAIL, PORT = '[[sources]]\ntype = "tail"\npath = "/a"\n', '[[sources]]\ntype = "port"\nnumber = 1\n'
@@ -139,9 +139,9 @@ def test_keys_that_do_not_fit_together(tmp_path: Path) -> None:
 def test_a_field_knows_what_a_reload_can_change() -> None:
     """Live, list and optional are read from the type, the default from the struct."""
     fields = fields_of(File)
-    assert [name for name, field in fields.items() if field.is_live] == ["retain", "sources"]
+    assert [name for name, field in fields.items() if field.is_live] == ["journal_age", "sources"]
     assert [name for name, field in fields.items() if field.is_list] == ["sources"]
-    assert [name for name, field in fields.items() if field.is_optional] == ["retain"]
+    assert [name for name, field in fields.items() if field.is_optional] == ["journal_age"]
     assert [fields["limits"].make_default(), fields["count"].make_default()] == [Limits(), 0]
 
 
@@ -149,4 +149,4 @@ def test_values_are_written_as_they_are_read() -> None:
     """`written` is the inverse of reading."""
     assert written((Size(1 << 20), Duration(90))) == ["1MiB", "90s"]
     assert [written(None), written(5), written("x")] == ["", 5, "x"]
-    assert read_table({"retain": written(Duration(90))}, File).retain == Duration(90)
+    assert read_table({"journal_age": written(Duration(90))}, File).journal_age == Duration(90)
