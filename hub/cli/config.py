@@ -41,7 +41,7 @@ def config(config: str | None, as_example: bool, as_json: bool) -> None:
         click.echo(f"{name:<{name_width}}  {text:<{text_width}}  {origin}")
 
 
-_TABLES = ("sources", "sinks", "alerts", "limits", "access")
+_TABLES = ("sources", "sinks", "alerts", "limits", "access", "retain")
 """Keys that are lists of tables."""
 _WEB = "web"
 """The key that is one table."""

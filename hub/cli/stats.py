@@ -55,12 +55,12 @@ def stats(socket: str | None, as_json: bool, watch: bool) -> None:
 
 
 def _table(counters: dict[str, Any], before: dict[str, Any]) -> str:
-    """Return one line per counter, with its gain per second since *before*, and one per source and sink."""
+    """Return one line per counter, with its gain per second since *before*, and one per source, sink and tag."""
     width = max(map(len, counters))
     seconds = (counters["uptime_s"] - before.get("uptime_s", 0.0)) or WATCH_S
     lines = []
     for name, value in counters.items():
-        if name in ("sources", "sinks"):
+        if name in ("sources", "sinks", "tags"):
             continue
         line = escape(f"{name:<{width}}  {value}")
         if before and name != "uptime_s" and (gained := value - before.get(name, 0)):
@@ -71,4 +71,8 @@ def _table(counters: dict[str, Any], before: dict[str, Any]) -> str:
     for sink in counters.get("sinks", ()):
         lag = f"{sink['lag']['messages']} to deliver"
         lines.append(escape("sink {name}: {state}, {messages} messages, {lost} lost, ".format_map(sink) + lag))
+    for row in counters.get("tags", ()):
+        tag = "all other tags" if row["tag"] is None else f"tag {row['tag']}"
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["since"] / 1e9))
+        lines.append(escape(f"{tag}: {row['messages']} messages, {row['bytes']} bytes, since {since}"))
     return "\n".join(lines)

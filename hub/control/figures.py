@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from hub.endpoint import Endpoint
@@ -23,15 +24,25 @@ class Counted(Protocol):
 
 
 class Figures:
-    """The figures of *endpoint* and *journal*, and of the *sources* and *sinks* that are configured."""
+    """The figures of *endpoint* and *journal*, and of the *sources* and *sinks* that are configured.
+
+    *tags* returns what each tag takes, a row for each.
+    """
 
     def __init__(
-        self, endpoint: Endpoint, journal: Journal, *, sources: Counted | None = None, sinks: Counted | None = None
+        self,
+        endpoint: Endpoint,
+        journal: Journal,
+        *,
+        sources: Counted | None = None,
+        sinks: Counted | None = None,
+        tags: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
     ) -> None:
         self._endpoint = endpoint
         self._journal = journal
         self._sources = sources
         self._sinks = sinks
+        self._tags = tags
         self._started = time.monotonic()
 
     def stats(self) -> dict[str, Any]:
@@ -48,6 +59,7 @@ class Figures:
             "pid": os.getpid(),
             "sources": [] if self._sources is None else self._sources.stats(),
             "sinks": [] if self._sinks is None else self._sinks.stats(),
+            "tags": [*self._tags()],
         }
 
 

@@ -320,7 +320,8 @@ class Commands:
     def stats(self, request: Request, peer: Peer) -> dict[str, Any]:
         """
         Return the counters since the start, and the gauges. Units are bytes and seconds. ``sources`` and ``sinks`` are
-        lists of those that are configured.
+        lists of those that are configured. ``tags`` has for each tag its messages, about how many bytes they take, and
+        when the first was received (``since``, nanoseconds), as of some minutes ago.
         """
         return self._figures.stats()
 

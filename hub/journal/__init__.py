@@ -8,6 +8,7 @@ The journal: batches in one order, on disk. FORMAT.md describes the bytes and th
     recovery.py, positions.py   opens a journal after any kind of stop; how far sources were read
     cursors.py                  how far each sink has delivered
     reader.py, verify.py        read and check it, from any process
+    tagrules.py                 which messages expire by rule, under which tags
     rewriting.py                packs a sealed segment, and leaves out what has expired by rule
     indexfile.py                the file of a segment's index
     segment.py, hole.py         one segment file, read forward; what a place without a block is

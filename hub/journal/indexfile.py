@@ -24,7 +24,7 @@ from hub.journal.files import Files
 from hub.journal.packed import read_head
 from hub.journal.segment import segment_name
 
-VERSION = 2
+VERSION = 3
 SECTIONS = 3
 _SUFFIX = ".idx"
 _NEW_SUFFIX = ".idx.tmp"

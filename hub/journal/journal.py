@@ -74,6 +74,7 @@ class Journal:
         *,
         retain_bytes: int = RETAIN_BYTES,
         retain_s: float | None = None,
+        seal_s: float | None = None,
         durability: Durability = "fsync",
         needed_by: Sequence[str] = (),
         dedupe: Dedupe | None = None,
@@ -83,6 +84,7 @@ class Journal:
         Open the journal in the folder *path*, and create the folder if it is missing.
 
         *retain_bytes* limits the size of the journal. *retain_s*, if given, limits the age of its messages in seconds.
+        *seal_s*, if given, is the age at which a segment is sealed in any case.
         Neither deletes what the readers *needed_by* have not delivered, by their cursors, until `need` is called.
         Raises JournalLocked, JournalUnusable or JournalTooNew; then nothing has been changed.
         """
@@ -98,6 +100,7 @@ class Journal:
                 needed_by,
                 retain_bytes=retain_bytes,
                 retain_s=retain_s,
+                seal_s=seal_s,
                 durability=durability,
             ),
         )
@@ -182,9 +185,20 @@ class Journal:
         """Return all committed positions whose names begin with *prefix*. A few milliseconds for 20,000."""
         return self._writer.positions.starting_with(prefix)
 
-    def retain(self, retain_bytes: int, retain_s: float | None) -> None:
-        """Change the limits of size (bytes) and age (seconds). They apply from the next `expire` or new segment."""
-        self._work.put(lambda: self._writer.retain(retain_bytes, retain_s))
+    def retain(self, retain_bytes: int, retain_s: float | None, seal_s: float | None = None) -> None:
+        """
+        Change the limits of size (bytes) and age (seconds), and the age at which a segment is sealed in any case. They
+        apply from the next `expire` or new segment.
+        """
+        self._work.put(lambda: self._writer.retain(retain_bytes, retain_s, seal_s))
+
+    async def expiry(self) -> tuple[int, int]:
+        """
+        Return the time by which things expire, in nanoseconds, and the sequence from which on all are needed. Raises
+        JournalLost.
+        """
+        self._check_open()
+        return await self._do(self._writer.expiry)
 
     def sealed(self, size_min: int, *, is_indexed: bool | None = None) -> list[int]:
         """
@@ -300,6 +314,7 @@ def _prepare(
     *,
     retain_bytes: int,
     retain_s: float | None,
+    seal_s: float | None,
     durability: Durability,
 ) -> tuple[Files, Writer, Recovered, LockFile | None]:
     """Lock the folder *path* unless there are *files* instead, recover the journal, and begin to write. Blocks."""
@@ -314,6 +329,7 @@ def _prepare(
             path=path,
             retain_bytes=retain_bytes,
             retain_s=retain_s,
+            seal_s=seal_s,
             durability=durability,
             is_ours=(lambda: True) if lock is None else partial(lock.is_in_place, believed_s=LOOK_NS / NS),
             needed_from=Cursors(folder, recovered.hub_id).needed_from(needed_by),

@@ -37,7 +37,7 @@ from hub.journal.packed import (
     read_head,
     zstd,
 )
-from hub.journal.segment import Segment, segment_name
+from hub.journal.segment import SEQUENCE_MAX, Segment, segment_name
 from hub.message import Batch
 
 SHRINK = 8
@@ -98,9 +98,10 @@ def rewrite(
         if plan is None or (segment.is_packed and not plan.is_leaner):
             return None
         limit = segment.file.disk_size
-        limit -= 1 if plan.is_leaner else limit // SHRINK
-        if limit < 2 * directory_bytes(len(plan.frames)):
-            return None
+        if plan.is_leaner:  # it has to be written, also if it is hardly smaller
+            limit += 2 * directory_bytes(len(plan.frames))
+        else:
+            limit -= limit // SHRINK
         name = f"{segment_name(first)}.{os.urandom(4).hex()}.tmp"
         fd, is_made = files.create(name, limit), False
         try:
@@ -115,10 +116,10 @@ def rewrite(
         return name if is_made else None
 
 
-def replaces(files: Files, name: str, following: int) -> bool:
+def replaces(files: Files, name: str, following: int, *, needed_from: int = SEQUENCE_MAX) -> bool:
     """
     Return whether the file *name* is whole, and a form of the segment whose name it is to have. The next segment begins
-    with *following*. Raises OSError.
+    with *following*. Nothing more is left out of one with sequences of *needed_from* or above. Raises OSError.
     """
     first = first_of(name)
     assert first is not None
@@ -133,7 +134,8 @@ def replaces(files: Files, name: str, following: int) -> bool:
     head = directories[0].head
     hub_id, size, crc, expired = there
     is_same = (head.hub_id, head.header_crc, head.first_sequence, head.next_sequence) == (hub_id, crc, first, following)
-    return is_same and head.size <= size and head.expired >= expired
+    is_allowed = head.expired == expired or following <= needed_from
+    return is_same and head.size <= size and head.expired >= expired and is_allowed
 
 
 def _plan(
@@ -170,8 +172,11 @@ def _plan(
     return _Plan(frames, head, fresh > 0)
 
 
-def blocks_of(segment: Segment, following: int) -> Iterator[Block]:
-    """Yield the blocks of a sealed segment that count, up to the first place that is damaged."""
+def blocks_of(segment: Segment, following: int | None) -> Iterator[Block]:
+    """
+    Yield the blocks of a segment that count, up to the first place that is damaged. *following* is the next segment, if
+    there is one.
+    """
     limits, place = Limits(following), segment.start
     while place.offset < segment.size:
         block = segment.block_at(place.offset)

@@ -98,6 +98,7 @@ class Writer:
         path: str = "",
         retain_bytes: int,
         retain_s: float | None = None,
+        seal_s: float | None = None,
         durability: Durability = "fsync",
         clock: Callable[[int], Clock] = Clock,
         is_ours: Callable[[], bool] = lambda: True,
@@ -110,7 +111,7 @@ class Writer:
         self._dedupe = dedupe
         self.positions: Positions = recovered.positions
         self._forgotten = 0
-        self.retain(retain_bytes, retain_s)
+        self.retain(retain_bytes, retain_s, seal_s)
         self.durability: Durability = durability
         self._clock = clock(recovered.last_received)
         self._is_ours = is_ours
@@ -126,11 +127,16 @@ class Writer:
         self.needed_from = needed_from
         """The lowest sequence that a reader still needs."""
 
-    def retain(self, retain_bytes: int, retain_s: float | None) -> None:
-        """Change the limits. They apply to the next `expire`, or when the next segment is begun."""
+    def retain(self, retain_bytes: int, retain_s: float | None, seal_s: float | None = None) -> None:
+        """
+        Change the limits. They apply to the next `expire`, or when the next segment is begun. *seal_s*: the age at
+        which a segment is sealed in any case.
+        """
         self._retain_bytes = retain_bytes
         self._dedupe.bound(rows_max_for(retain_bytes))
         self._retain_ns = None if retain_s is None else int(retain_s * NS)
+        ages = [each for each in (seal_s, retain_s and retain_s / AGE_STEPS) if each is not None]
+        self._seal_ns = int(min(ages) * NS) if ages else None
         self._segment_bytes = segment_bytes_for(retain_bytes)
         self.commit_bytes_max: int = min(COMMIT_BYTES_MAX, commit_bytes_max_for(retain_bytes))
         """Larger commits would make segments larger than planned."""
@@ -239,8 +245,8 @@ class Writer:
         """
         Delete the oldest segments beyond the limits of size and age. Return the number of segments deleted.
 
-        First, the active segment is sealed if it is older than an eighth of `retain`, or made for a larger journal.
-        Raises OSError or JournalLost.
+        First, the active segment is sealed if it is older than an eighth of `journal_age`, or made for a larger
+        journal. Raises OSError or JournalLost.
         """
         self.check_ours()
         now = self._clock.read()
@@ -261,6 +267,14 @@ class Writer:
         """
         segments = [each for each in [*self._sealed] if each.size_bytes >= size_min]
         return [each.first_sequence for each in segments if is_indexed in (None, each.index_bytes > 0)]
+
+    def expiry(self) -> tuple[int, int]:
+        """
+        Return the time by which things expire, in nanoseconds, and the sequence from which on all are needed. Raises
+        JournalLost.
+        """
+        self.check_ours()
+        return self._clock.read().expiry, self.needed_from
 
     def look_for_indexes(self) -> None:
         """Look which segments have got an index; delete what is beyond the limit now. Raises OSError or JournalLost."""
@@ -295,13 +309,13 @@ class Writer:
 
     def _replaces(self, name: str, following: int) -> bool:
         try:
-            return replaces(self._files, name, following)
+            return replaces(self._files, name, following, needed_from=self.needed_from)
         except FileNotFoundError:
             return False
 
     def _is_due(self, active: _Active, now: Moment) -> bool:
         """Return whether a segment has had its share of the time that is kept, or was made for a larger journal."""
-        is_old = self._retain_ns is not None and now.expiry - active.created > self._retain_ns // AGE_STEPS
+        is_old = self._seal_ns is not None and now.expiry - active.created > self._seal_ns
         return is_old or active.size - active.positions_bytes > 2 * self._segment_bytes
 
     def _expire(self, now: Moment, *, new: Kept | None = None) -> None:
@@ -440,9 +454,10 @@ class Writer:
 
 
 def _resized(kept: Kept, size: int) -> Kept:
-    """Return what a segment takes whose file has *size* bytes now. Nothing of it is read."""
+    """Return what a segment takes whose file has *size* bytes now. Whether it has an index is not known then."""
     before = max(kept.size_bytes - kept.index_bytes, 1)
-    return kept._replace(size_bytes=size + kept.index_bytes, positions_bytes=kept.positions_bytes * size // before)
+    positions_bytes = kept.positions_bytes * size // before
+    return kept._replace(size_bytes=size, positions_bytes=positions_bytes, index_bytes=0)
 
 
 def _kept(active: _Active, size_bytes: int) -> Kept:

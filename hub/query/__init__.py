@@ -10,7 +10,8 @@ condition, level         one condition on a record (`--where`); levels as log li
 backward                 the last N, and the newest first
 index, indexing          what the index of a segment knows; makes it
 indexed                  reads with indexes
-upkeep                   the process that packs sealed segments and makes their indexes
+holdings                 what each tag takes in each segment
+upkeep                   the process that packs sealed segments, makes their indexes, and leaves out what has expired
 context                  the messages around those that are found
 counting, timeline       counts by value, and over time; spread: a number over time; spreadby: the same by a field
 fieldnames               the fields that messages have

@@ -94,7 +94,8 @@ class Series(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Counts(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """
     The counts of a segment. *first_received* and *last_received* are nanoseconds, *begin_s* and *step_s* seconds.
-    *misfits*: how many messages have something as a level that is none; None in older indexes.
+    *misfits*: how many messages have something as a level that is none. *held*: for each tag of blocks (index), its
+    messages, the bytes of the blocks, and when the first and the last were received.
     """
 
     first_received: int
@@ -104,6 +105,7 @@ class Counts(msgspec.Struct, array_like=True, frozen=True, gc=False):
     tags: Sequence[str]
     series: Sequence[Series]
     misfits: int | None = None
+    held: Sequence[tuple[int, int, int, int, int]] = ()
 
     @property
     def are_all_readable(self) -> bool:

@@ -16,10 +16,12 @@ from collections import Counter
 from collections.abc import Callable
 
 from hub import entries as codec
+from hub.journal.block import Block
 from hub.journal.files import Files
 from hub.journal.hole import Limits
 from hub.journal.indexfile import SECTIONS, identify, index_name, list_indexes, open_index, write_index
 from hub.journal.segment import Segment, list_segments
+from hub.journal.tagrules import Held
 from hub.message import Batch
 from hub.query.candidates import CASE_TWINS
 from hub.query.index import (
@@ -54,6 +56,7 @@ class _Builder:
     def __init__(self, size: int) -> None:
         self._group_bytes = max(size // GROUPS_MAX + 1, _GROUP_BYTES_MIN)
         self._tags = dict[str, int]()
+        self._held = dict[int, Held]()
         self._seconds = Counter[tuple[int, int, int, int]]()  # by tag, that of the block, rank and second
         self._words = dict[bytes, int]()
         self._runs = set[bytes]()  # of letters, in the group
@@ -67,8 +70,9 @@ class _Builder:
         self._misfits = 0
         self._query = Query()
 
-    def add(self, batch: Batch, offset: int) -> None:
-        """Add the next block, which is at *offset*."""
+    def add(self, batch: Batch, block: Block) -> None:
+        """Add the next block, which has *batch*."""
+        offset = block.offset
         if self._last and offset - self._begin[1] >= self._group_bytes and len(self._groups) < GROUPS_MAX - 1:
             self._end_group()
         if not self._group_tags:
@@ -76,6 +80,7 @@ class _Builder:
         self._first = self._first or batch.received
         self._last = batch.received
         self._add_counts(batch)
+        self._add_held(batch, block.end - offset)
         self._add_words(batch.entries)
 
     def _add_counts(self, batch: Batch) -> None:
@@ -97,6 +102,11 @@ class _Builder:
             self._group_tags.add(tag)
             self._seconds[tag, within, rank, second] += count
             self._seconds[ALL_TAGS, ALL_TAGS, rank, second] += count
+
+    def _add_held(self, batch: Batch, size: int) -> None:
+        tag = self._tag(batch.tag.decode("utf-8", "replace"))
+        held = Held(batch.count, size, batch.received, batch.received)
+        self._held[tag] = self._held[tag].plus(held) if tag in self._held else held
 
     def _tag(self, tag: str) -> int:
         return self._tags.setdefault(tag, len(self._tags))
@@ -148,7 +158,8 @@ class _Builder:
             Series(*key, pack_numbers("I", [step for step, _ in each]), pack_numbers("I", [count for _, count in each]))
             for key, each in series.items()
         ]
-        return Counts(self._first, self._last, begin_s, step_s, [*self._tags], packed, self._misfits)
+        held = [(tag, *each) for tag, each in self._held.items()]
+        return Counts(self._first, self._last, begin_s, step_s, [*self._tags], packed, self._misfits, held)
 
 
 def sections_of(
@@ -172,7 +183,7 @@ def sections_of(
             if batch is None:
                 return None
             if block.count and not block.is_expired:
-                builder.add(batch, block.offset)
+                builder.add(batch, block)
             place = place.after(block)
             rest()
         return builder.sections() if first < place.sequence == following and not builder.is_empty else None

@@ -18,12 +18,13 @@ from hub.access import RIGHTS, Grant, Right, Rule, Rules, UserId
 from hub.address import Address
 from hub.alerts.table import Alert, PageUrl, check_names
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN, batch_bytes_max_for
+from hub.journal.tagrules import TagRule
 from hub.journal.writer import Durability
 from hub.limits import Limit, When
 from hub.natsplace import ServerUrl
 from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract
 from hub.quantities import Duration, Mode, Size
-from hub.service.conflicts import check_conflicts
+from hub.service.conflicts import check_conflicts, check_retention
 from hub.service.tables import Live, Table, fields_of
 from hub.sinks.kinds import AnySink, SinkTable
 from hub.sources.kinds import (
@@ -79,6 +80,30 @@ class Age(Duration):
     least = 1.0
     needs_unit = True
     advice = "; leave it out for no limit"
+
+
+class TagSize(Size):
+    """What the messages of a rule of retention may take on the disk."""
+
+    __slots__ = ()
+    least = 1 << 20
+
+
+class RetainTable(Table, frozen=True, kw_only=True):
+    """How long messages are kept under the tags that the glob *tag* matches, and how many bytes of them."""
+
+    tag: str
+    age: Age | None = msgspec.field(name="for", default=None)
+    size: TagSize | None = None
+
+    def __post_init__(self) -> None:
+        if self.age is None and self.size is None:
+            raise ValueError('the rule has no limit (add for, such as "1d", or size)')
+
+    @property
+    def rule(self) -> TagRule:
+        age_s = None if self.age is None else float(self.age)  # plain numbers: it goes to another process
+        return TagRule(self.tag, age_s, None if self.size is None else int(self.size))
 
 
 class LogLevel(str):
@@ -202,6 +227,7 @@ class Config(Table, frozen=True, kw_only=True):
     journal: AbsolutePath = msgspec.field(default_factory=lambda: AbsolutePath(default_journal()))
     journal_size: Live[JournalSize] = JournalSize(RETAIN_BYTES)
     journal_age: Live[Age | None] = None
+    retain: Live[tuple[RetainTable, ...]] = ()
     durability: Durability = "fsync"
     connections_max: Live[Count] = 10_000
     inbox_size: InboxSize = InboxSize(64 << 20)
@@ -238,6 +264,7 @@ class Config(Table, frozen=True, kw_only=True):
                 "send_allow who else may send)"
             )
         check_names(self.alerts)
+        check_retention(self.retention, journal_size=self.journal_size, journal_age=self.journal_age)
         check_conflicts(self.socket, self.journal, self.all_sources, self.sinks)
 
     @property
@@ -249,6 +276,11 @@ class Config(Table, frozen=True, kw_only=True):
     def grants(self) -> list[Grant]:
         """The access rules by method and by tag."""
         return [table.grant for table in self.access]
+
+    @property
+    def retention(self) -> tuple[TagRule, ...]:
+        """The rules of retention by tag."""
+        return tuple(table.rule for table in self.retain)
 
     @property
     def all_readers(self) -> tuple[SinkTable, ...]:

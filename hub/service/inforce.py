@@ -33,7 +33,8 @@ def in_force(config: Config) -> dict[str, Any]:
 def _shown(value: Any) -> Any:
     if isinstance(value, Table):
         kind = {"type": type_of(value)} if value.__struct_config__.tag else {}
-        given = {name: each for name, each in msgspec.structs.asdict(value).items() if each not in (None, ())}
+        fields = {field.encode_name: getattr(value, field.name) for field in msgspec.structs.fields(value)}
+        given = {name: each for name, each in fields.items() if each not in (None, ())}
         return kind | {
             name: _shown(_NAMES_OF[name](each) if name in _NAMES_OF else each) for name, each in given.items()
         }

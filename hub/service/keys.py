@@ -4,8 +4,8 @@ The keys of the configuration as users meet them: the flag, the variable, the he
 The key ``journal_size`` is the flag ``--journal-size``, the variable ``MPSR_JOURNAL_SIZE`` and the line
 ``journal_size = "2GiB"`` of the file.
 
-The keys ``sources``, ``sinks``, ``alerts``, ``limits`` and ``access``, lists of tables, have neither flag nor variable.
-Each type of source has a key that is short for a table with a path, or an address.
+The keys ``sources``, ``sinks``, ``alerts``, ``limits``, ``retain`` and ``access``, lists of tables, have neither
+flag nor variable. Each type of source has a key that is short for a table with a path, or an address.
 
 Not here: types, defaults and what a reload can change (hub.service.config), reading (hub.service.settings).
 """
@@ -158,6 +158,13 @@ _SAMPLE_TABLES = (
     "#messages_per_s = 100",
     '#bytes_per_s = "1MiB"',
     '#when = "drop"  # or "block", the default: its senders wait',
+    "",
+    "# How long messages are kept under matching tags. The first rule that matches applies; default: as all messages.",
+    "# (a reload changes it)",
+    "#[[retain]]",
+    '#tag = "debug.*"',
+    '#for = "1d"  # or size, or both',
+    '#size = "200MiB"',
     "",
     "# Who may call methods, and read messages under some tags with query and tail, besides the hub's own user.",
     "# (a reload changes it)",

@@ -26,6 +26,7 @@ import msgspec
 from hub.endpoint import Endpoint
 from hub.errors import MpsrError
 from hub.journal.journal import Journal
+from hub.journal.tagrules import seal_s_for
 from hub.log import get_logger, set_level
 from hub.service.config import Config, changes
 from hub.service.preflight import check_web
@@ -113,7 +114,7 @@ class Reloader:
         """
         if _permissions(new) != _permissions(self.config):
             self._endpoint.permit(new.mode, new.group)
-        self._journal.retain(new.journal_size, new.journal_age)
+        self._journal.retain(new.journal_size, new.journal_age, seal_s_for(new.retention))
         self._endpoint.limit(connections_max=new.connections_max, frame_bytes_max=new.frame_bytes_max)
         self._endpoint.access.change(new.rules, new.grants)
         if new.limits != self.config.limits:  # else all buckets would begin full again

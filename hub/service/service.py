@@ -57,6 +57,7 @@ from hub.endpoint import Endpoint
 from hub.errors import MpsrError
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
+from hub.journal.tagrules import seal_s_for
 from hub.log import get_logger
 from hub.losses import Losses, LossRow
 from hub.message import UNKNOWN_PEER, Batch, Loss
@@ -124,6 +125,7 @@ class Service:
                 config.journal,
                 retain_bytes=config.journal_size,
                 retain_s=config.journal_age,
+                seal_s=seal_s_for(config.retention),
                 durability=config.durability,
                 needed_by=needed_by(config.all_readers),
             )
@@ -174,7 +176,9 @@ class Service:
             endpoint.losses.note(Loss("missing at the end of the journal", missing), UNKNOWN_PEER)
         spools = SpoolSource.beside(endpoint)
         listed, sinks = SourceList(), Sinks(endpoint, journal, self._config.all_readers, make_runner=make_runner)
-        figures, readings = Figures(endpoint, journal, sources=listed, sinks=sinks), Readings()
+        upkeep = Upkeep(journal, lambda: reloader.config.retention)
+        figures = Figures(endpoint, journal, sources=listed, sinks=sinks, tags=lambda: upkeep.tags)
+        readings = Readings()
         shown = Shown(journal, readings, stats=figures.stats, is_stopping=self._stopping.is_set)
         make = functools.partial(make_source, shown=shown)
         sources = Sources(endpoint, self._config.all_sources, listed, make_source=make)
@@ -230,7 +234,7 @@ class Service:
             endpoint.limits.change(())  # what was read is stored: a client that waits for a limit would be cut off
             return reloader.config.stop_timeout
 
-        parts = self._parts(endpoint, journal, notifier, reloader, (spools, sources, sinks, commands))
+        parts = self._parts(endpoint, journal, notifier, reloader, (spools, sources, sinks, commands, upkeep))
         parts.insert([part.name for part in parts].index("socket"), Part("web", page.run, stop=page.stop))
         try:
             await run_parts(parts, until_stopped, stop_timeout=stop_timeout)
@@ -243,10 +247,10 @@ class Service:
         journal: Journal,
         notifier: Notifier,
         reloader: Reloader,
-        others: tuple[SpoolSource, Sources, Sinks, Commands],
+        others: tuple[SpoolSource, Sources, Sinks, Commands, Upkeep],
     ) -> list[Part]:
-        """Return the parts in the order of the start. *others* are other sources, the sinks, and the commands."""
-        spools, sources, sinks, commands = others
+        """Return the parts in the order of the start. *others* are among the parts, too."""
+        spools, sources, sinks, commands, upkeep = others
         watchdog = Watchdog(notifier.watchdog, notifier.watchdog_s)
         receiver = Receiver(endpoint.inbox, journal, endpoint.metrics, watch=watchdog, emit=commands.events.emit)
         reload = functools.partial(_reload, reloader, notifier)
@@ -258,7 +262,7 @@ class Service:
             Part("watchdog", lambda: self._when_ready(watchdog.run)),
             Part("guard", lambda: housekeeping.guard(journal), is_vital=True),
             Part("expiry", lambda: housekeeping.expire(journal, reloader)),
-            Part("upkeep", lambda: self._when_ready(Upkeep(journal).run)),
+            Part("upkeep", lambda: self._when_ready(upkeep.run)),
             Part("garbage", lambda: self._when_ready(FullCollections(lambda: endpoint.connections).run)),
             Part("status", lambda: self._when_ready(lambda: housekeeping.report(endpoint, journal, notifier))),
             *printing,

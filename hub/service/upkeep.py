@@ -1,9 +1,10 @@
 """
-Has the sealed segments of the journal packed, and their indexes made, by a process that leaves the processor to others.
+Has the sealed segments of the journal packed, their indexes made, and what has expired by rule left out, by a process
+that leaves the processor to others.
 
 A process, because a thread would take the interpreter from the event loop. Every `LOOK_S` it is looked whether new
-segments are sealed; the process does what is to be done for all of them, and ends. What it has packed, the journal's
-writer puts in place.
+segments are sealed, or rules have changed, or it is time for what depends on time; the process does what is to be done
+for all segments, and ends. What it has written, the journal's writer puts in place.
 
 Always true: the hub needs neither the process nor what it makes. If the process fails, that is logged, and its segments
 are not tried again before a restart.
@@ -15,14 +16,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
 
 from hub.errors import JournalError
 from hub.journal.journal import Journal
+from hub.journal.retention import AGE_STEPS
+from hub.journal.segment import SEQUENCE_MAX
+from hub.journal.tagrules import TagRule
 from hub.log import get_logger
 from hub.query.indexing import SEGMENT_BYTES_MIN
+from hub.query.upkeep import TAGS, Expiry
 
 LOOK_S = 10.0
+INTERVAL_S = 900.0
+"""The process is started after this time even if no segment is new: time passes, and tags grow."""
 _COMMAND = "from hub.query.upkeep import main; main()"
 log = get_logger("mpsr.service")
 
@@ -30,24 +43,36 @@ log = get_logger("mpsr.service")
 class Upkeep:
     """Has the process run, again and again, while `run` runs."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, rules: Callable[[], Sequence[TagRule]] = tuple) -> None:
         self._journal = journal
+        self._rules = rules
         self._tried = set[int]()
+        self.tags: list[dict[str, Any]] = []
+        """What each tag took when the process ended last: a row for each, as hub.query.holdings makes them."""
 
     async def run(self) -> None:
         """Look for segments that are new; at first, all are, because indexes may be damaged."""
+        worked_at, last_sequence, before = 0.0, 0, None
         while True:
             await asyncio.sleep(LOOK_S)
             new = {*self._journal.sealed(SEGMENT_BYTES_MIN)} - self._tried
-            if new:
+            rules = tuple(self._rules())
+            has_more = self._journal.last_sequence > last_sequence or any(rule.age_s is not None for rule in rules)
+            is_due = has_more and time.monotonic() - worked_at >= _interval_s(rules)
+            if new or is_due or rules != before:
                 self._tried |= new
-                await self._work(min(new))
+                worked_at, last_sequence, before = time.monotonic(), self._journal.last_sequence, rules
+                await self._work(min(new, default=SEQUENCE_MAX), rules)
                 self._journal.look_for_indexes()
 
-    async def _work(self, since: int) -> None:
+    async def _work(self, since: int, rules: tuple[TagRule, ...]) -> None:
         """Run the process to its end. It is killed if this is cancelled."""
         pipe = asyncio.subprocess.PIPE
-        command = (sys.executable, "-P", "-c", _COMMAND, self._journal.path, str(since))
+        try:
+            expiry = msgspec.json.encode(Expiry(rules, *await self._journal.expiry())).decode()
+        except JournalError:  # the next commit fails too, and is reported
+            return
+        command = (sys.executable, "-P", "-c", _COMMAND, self._journal.path, str(since), expiry)
         try:
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
@@ -56,7 +81,7 @@ class Upkeep:
             log.warning("journal.upkeep_failed", error=str(error))
             return
         try:
-            await self._answer(process)
+            await self._answer(process, rules)
             code = await process.wait()
         except asyncio.CancelledError:
             with contextlib.suppress(ProcessLookupError):
@@ -66,13 +91,28 @@ class Upkeep:
         if code:
             log.warning("journal.upkeep_failed", error=f"the process ended with {code}")
 
-    async def _answer(self, process: asyncio.subprocess.Process) -> None:
-        """Put in place what the process has packed, until it ends."""
+    async def _answer(self, process: asyncio.subprocess.Process, rules: tuple[TagRule, ...]) -> None:
+        """
+        Put in place what the process has written, until it ends. When the *rules* have changed, it gets no more
+        answers, and ends: it may be leaving out what is kept now.
+        """
         assert process.stdin is not None
         assert process.stdout is not None
         async for line in process.stdout:
-            with contextlib.suppress(JournalError):  # the next commit fails too, and is reported
-                await self._journal.adopt(line.decode().strip())
+            if tuple(self._rules()) != rules:
+                process.stdin.close()
+                return
+            said = line.decode().rstrip("\n")
+            if said.startswith(TAGS):
+                self.tags = json.loads(said.removeprefix(TAGS))
+            else:
+                with contextlib.suppress(JournalError):  # the next commit fails too, and is reported
+                    await self._journal.adopt(said)
             process.stdin.write(b"\n")
             with contextlib.suppress(ConnectionError):
                 await process.stdin.drain()
+
+
+def _interval_s(rules: Sequence[TagRule]) -> float:
+    """Return after how many seconds there may be more to do though no segment is new."""
+    return min([INTERVAL_S, *(rule.age_s / AGE_STEPS for rule in rules if rule.age_s is not None)])

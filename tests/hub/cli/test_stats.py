@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 
 import pytest
 
+from hub.cli import stats
 from tests.support import HubProcess, Running, mpsr
 
 pytestmark = pytest.mark.timeout(100, method="signal")  # one that hangs fails, and the run goes on
@@ -30,3 +32,17 @@ def test_stats_has_the_counters(hub: HubProcess) -> None:
     assert {*promised.split(), "rss_bytes", "uptime_s"} <= set(counters)
     assert (counters["messages"], counters["last_sequence"]) == (1, 1)
     assert b"last_sequence" in mpsr("stats", "--socket", hub.socket).stdout
+
+
+def test_stats_shows_what_each_tag_takes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each: messages, bytes, and since when."""
+    rows = [
+        {"tag": "a\nb", "messages": 3, "bytes": 40, "since": 1_700_000_000 * 10**9},
+        {"tag": None, "messages": 5, "bytes": 6, "since": 1_800_000_000 * 10**9},
+    ]
+    monkeypatch.setattr(stats, "ask", lambda *_, **__: {"messages": 8, "uptime_s": 1.0, "tags": rows})
+    stats.stats.main(["--socket", "/s"], standalone_mode=False)
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 4
+    assert re.fullmatch(r"tag a\\x0ab: 3 messages, 40 bytes, since 2023-11-1[45] \d\d:\d\d:20", shown[2])
+    assert re.fullmatch(r"all other tags: 5 messages, 6 bytes, since 2027-01-15 \d\d:\d\d:00", shown[3])

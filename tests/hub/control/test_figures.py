@@ -33,9 +33,10 @@ def test_sources_and_sinks_are_listed(tmp_path: Path) -> None:
         journal = await Journal.open(str(tmp_path / "j"))
         endpoint = Endpoint(SocketFile.bind(str(tmp_path / "s")))
         none = Figures(endpoint, journal).stats()
-        some = Figures(endpoint, journal, sources=Rows("in"), sinks=Rows("out")).stats()
-        assert (none["sources"], none["sinks"]) == ([], [])
+        some = Figures(endpoint, journal, sources=Rows("in"), sinks=Rows("out"), tags=lambda: [{"tag": "t"}]).stats()
+        assert (none["sources"], none["sinks"], none["tags"]) == ([], [], [])
         assert (some["sources"], some["sinks"]) == ([{"name": "in"}], [{"name": "out"}])
+        assert some["tags"] == [{"tag": "t"}]
         assert none.keys() == some.keys()
         await endpoint.stop(timeout=0)
         endpoint.close()

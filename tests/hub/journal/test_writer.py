@@ -16,7 +16,7 @@ from hub.journal.files import DiskFiles
 from hub.journal.positions import AGE_S, DAY_S, Row
 from hub.journal.reader import Reader
 from hub.journal.recovery import recover
-from hub.journal.retention import RETAIN_BYTES_MIN, batch_bytes_max_for, uncounted_bytes_for
+from hub.journal.retention import NOTHING_NEEDED, RETAIN_BYTES_MIN, batch_bytes_max_for, uncounted_bytes_for
 from hub.journal.seal import Seal, read_seal, write_seal
 from hub.journal.segment import list_segments, segment_name
 from hub.journal.writer import LOOK_NS, Commit, Durability, Writer
@@ -865,3 +865,20 @@ def test_a_small_journal_has_room_for_20_000_positions(tmp_path: Path, detail_by
     again = small_journal(tmp_path)
     assert again.positions.starting_with(b"") == positions
     assert again.size_bytes <= RETAIN_BYTES_MIN + (len(firsts) + 1) * uncounted_bytes
+
+
+def test_a_segment_is_sealed_for_the_rules(disk: ForgettingFiles) -> None:
+    """What leaves sealed segments by rules must not wait until a segment is full; the earlier age counts."""
+    now = 1_700_000_000 * NS
+    life = Life(disk, clock=lambda: now, segment_bytes=1 << 20)
+    for seal_s, retain_s, age_s in ((10.0, None, 10), (10.0, 160.0, 10), (30.0, 160.0, 20), (None, 160.0, 20)):
+        life.writer.retain(1 << 40, retain_s, seal_s)
+        life.append(batch("x"))
+        count = len(list_segments(disk))
+        now += age_s * NS
+        life.writer.expire()
+        assert len(list_segments(disk)) == count
+        now += 1
+        life.writer.expire()
+        assert len(list_segments(disk)) == count + 1
+        assert life.writer.expiry() == (now, NOTHING_NEEDED)

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import fnmatch
+import functools
 import io
 import itertools
 import os
 import random
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from hub.entries import NS
 from hub.journal import rewriting
-from hub.journal.files import DiskFiles
+from hub.journal.files import DiskFiles, Files
 from hub.journal.indexfile import list_indexes
-from hub.journal.rewriting import first_of
-from hub.journal.segment import Segment, list_segments
+from hub.journal.retention import NOTHING_NEEDED
+from hub.journal.rewriting import blocks_of, first_of, rewrite
+from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
+from hub.journal.tagrules import TagRule
+from hub.journal.verify import verify
+from hub.message import Batch
 from hub.query import indexing, upkeep
-from hub.query.indexing import missing
-from hub.query.upkeep import main, pack_segments
-from tests.hub.journal.world import Life, batch, read_all
+from hub.query.holdings import holdings_of, rows_of
+from hub.query.indexing import make_indexes, missing
+from hub.query.upkeep import TAGS, Expiry, leave_out, main, pack_segments
+from tests.hub.journal.forgetting import ForgettingFiles
+from tests.hub.journal.world import Life, Producers, batch, moments, read_all
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +144,152 @@ def test_a_process_that_may_not_be_idle(life: Life, tmp_path: Path, monkeypatch:
     assert len(slept) > 10
     assert slept == [pytest.approx(3 * 0.012)] * len(slept)
     assert missing(life.files) == []
+
+
+class Model:
+    """What was stored, in plain lists, and which of it the rules of retention let go."""
+
+    def __init__(self, rules: Sequence[TagRule]) -> None:
+        self.rules = rules
+        self.messages: list[tuple[int, str, int]] = []  # first sequence of a batch, tag, time of receipt
+        self.ends: dict[int, int] = {}
+        self.sizes: dict[int, int] = {}
+        self.gone = set[int]()
+
+    def add(self, sequence: int, each: Batch, received: int, size: int) -> None:
+        self.messages.append((sequence, each.tag.decode(), received))
+        self.ends[sequence] = sequence + each.count
+        self.sizes[sequence] = size
+
+    def expire(self, files: Files, now: int, needed_from: int) -> None:
+        """Let go what the rules allow, segment by segment, the newest first."""
+        taken = [0] * len(self.rules)
+        for first, following in reversed([*itertools.pairwise(list_segments(files))]):
+            with Segment(files, first) as segment:
+                disk = segment.file.disk_size
+            here = [row for row in self.messages if first <= row[0] < following and row[0] not in self.gone]
+            whole = sum(self.sizes[row[0]] for row in here)
+            for number, rule in enumerate(self.rules):
+                mine = [row for row in here if self._rule_of(row[1]) == number]
+                if not mine:
+                    continue
+                taken[number] += sum(self.sizes[row[0]] for row in mine) * disk // whole
+                is_old = rule.age_s is not None and max(row[2] for row in mine) < now - rule.age_s * NS
+                is_over = rule.size is not None and taken[number] > rule.size
+                if (is_old or is_over) and following <= needed_from:
+                    self.gone.update(row[0] for row in mine)
+
+    def _rule_of(self, tag: str) -> int | None:
+        found = [number for number, rule in enumerate(self.rules) if fnmatch.fnmatchcase(tag, rule.tag)]
+        return None if tag == "mpsr.loss" or not found else found[0]
+
+    def left(self) -> list[int]:
+        return [sequence for sequence, _, _ in self.messages if sequence not in self.gone]
+
+
+def adopting(life: Life) -> Callable[[str], bool]:
+    """Return what puts each file in place that is handed over, and answers."""
+    return lambda name: life.writer.adopt(name) or True
+
+
+def check_model(files: Files, model: Model, *, may_lack: set[int]) -> None:
+    """Assert that everything is there once, in order, except what is gone, and at most *may_lack* in addition."""
+    sequences = [item.sequence for item in read_all(files)]
+    assert sequences == [sequence for sequence in model.left() if sequence in sequences]
+    assert {*model.left()} - {*sequences} <= may_lack
+    found = verify(files)
+    assert found.faults == ()
+    everything = sum(model.ends[sequence] - sequence for sequence, _, _ in model.messages)
+    assert found.messages + found.expired == everything
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rules_against_a_model(seed: int) -> None:
+    """
+    In random histories, exactly what the rules let go is left out, again and again. When the hub is killed at a step of
+    it, everything else is there once.
+    """
+    rng = random.Random(seed)
+    tags = [b"debug.a", b"debug.b", b"audit", b"app", b"mpsr.loss"]
+    rules = [
+        TagRule("debug.b", age_s=rng.choice([0.3, 0.6]), size=rng.choice([None, 500])),
+        TagRule("debug.*", size=rng.choice([200, 400])),
+        TagRule("*", age_s=rng.choice([0.8, 1.2])),
+    ][rng.randrange(2) :]
+    disk, model, now = ForgettingFiles(), Model(rules), 1_700_000_000 * NS
+
+    def clock() -> int:
+        return now
+
+    life = Life(disk, clock=clock, segment_bytes=2500)
+    kills = 0
+    for _ in range(5):
+        for _ in range(rng.randrange(10, 25)):
+            now += rng.randrange(NS // 50)
+            each = batch(str(now), rng.randrange(1, 4), size=rng.randrange(20, 150), tag=rng.choice(tags))
+            end = life.append(each).last_sequence + 1
+            with Segment(disk, list_segments(disk)[-1]) as segment:
+                block = [*blocks_of(segment, None)][-1]
+            model.add(end - each.count, each, now, block.end - block.offset)
+        needed_from = life.writer.needed_from = rng.choice([NOTHING_NEEDED, rng.randrange(1, end)])
+        pack_segments(disk, adopting(life))
+        make_indexes(disk)
+        before = {*model.gone}
+        model.expire(disk, now, needed_from)
+        fresh = model.gone - before
+        model.gone = before
+        expiry = Expiry((*rules,), now, needed_from)
+        found = moments(disk, Producers(), functools.partial(leave_out, disk, adopting(life), expiry))
+        for moment in rng.sample(found, min(len(found), 12)):
+            check_model(moment.disk, model, may_lack=fresh)
+            again = Life(moment.disk, clock=clock, segment_bytes=2500)
+            assert not [name for name in moment.disk.list() if ".seg." in name]
+            check_model(again.files, model, may_lack=fresh)
+            kills += 1
+        model.gone |= fresh
+        check_model(disk, model, may_lack=set())
+        assert [item.sequence for item in read_all(disk)] == model.left()
+        left = Counter[str]()
+        for sequence, tag, _ in model.messages:
+            left[tag] += 0 if sequence in model.gone else model.ends[sequence] - sequence
+        assert {row["tag"]: row["messages"] for row in rows_of(*holdings_of(disk))} == +left
+        if rng.randrange(2):
+            disk = disk.after_kill()
+            life = Life(disk, clock=clock, segment_bytes=2500)
+    assert model.gone
+    assert kills > 20
+
+
+def test_the_process_expires(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With rules it leaves out, and says what each tag takes at the end."""
+    monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
+    said = answered(monkeypatch, 100)
+    main([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(Expiry((), 0, 0)).decode()])
+    rows = msgspec.json.decode(said.getvalue().removeprefix(TAGS))
+    assert [(row["tag"], row["messages"]) for row in rows] == [("app", 90)]
+    expiry = Expiry((TagRule("app", size=1),), 0, list_segments(life.files)[3])
+    said = answered(monkeypatch, 100)
+    main([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(expiry).decode()])
+    names = said.getvalue().splitlines()[:-1]
+    assert [first_of(name) for name in names] == list_segments(life.files)[:3]
+    said = answered(monkeypatch, 0)
+    main([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(expiry).decode()])
+    assert len(said.getvalue().splitlines()) == 1, "without an answer, it ends"
+
+
+def test_what_a_reader_needs_now_is_not_left_out(life: Life) -> None:
+    """The hub does not put in place what was made before it was needed."""
+    first, following = list_segments(life.files)[:2]
+    name = rewrite(life.files, first, following, has_expired=lambda _: True)
+    assert name is not None
+    life.writer.needed_from = following - 1
+    before = read_all(life.files)
+    assert not life.writer.adopt(name)
+    assert (name in life.files.list(), read_all(life.files)) == (False, before)
+    name = rewrite(life.files, first, following)
+    assert name is not None
+    assert life.writer.adopt(name), "packing leaves nothing out"
+    name = rewrite(life.files, first, following, has_expired=lambda _: True)
+    assert name is not None
+    life.writer.needed_from = following
+    assert life.writer.adopt(name)

@@ -6,15 +6,18 @@ import inspect
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hub.access import Grant, Rule, Rules
 from hub.budget import INBOX_BYTES_MAX
 from hub.errors import ConfigError
 from hub.hub import STOP_TIMEOUT_S, Hub
+from hub.journal.tagrules import TagRule
 from hub.limits import Limit
 from hub.listener import CONNECTIONS_MAX
 from hub.service.config import FIELDS, Config, changes
+from hub.service.inforce import in_force
 from hub.service.settings import load
 from hub.wire.frame import FRAME_BYTES_MAX
 
@@ -126,3 +129,57 @@ def test_access(tmp_path: Path) -> None:
 def test_access_that_does_not_fit(text: str, said: str, tmp_path: Path) -> None:
     """The error names the place in the file, and what is right."""
     assert said in error_in_the_second(tmp_path, "access", 'allow = ["all"]\nread = ["x"]', text)
+
+
+def test_retention(tmp_path: Path) -> None:
+    """Rules are read in their order, and shown as they would be written."""
+    file = tmp_path / "hub.toml"
+    file.write_text(
+        'journal_age = "365d"\n[[retain]]\ntag = "debug.*"\nfor = "1d"\nsize = "200MiB"\n'
+        '[[retain]]\ntag = "audit"\nfor = "365d"\n[[retain]]\ntag = "*"\nsize = "500MiB"\n'
+    )
+    found = load(file=str(file), environ={}).config
+    assert found.retention == (
+        TagRule("debug.*", 86_400.0, 200 << 20),
+        TagRule("audit", 365 * 86_400.0),
+        TagRule("*", None, 500 << 20),
+    )
+    assert msgspec.json.decode(msgspec.json.encode(found.retention), type=tuple[TagRule, ...]) == found.retention
+    assert in_force(found)["retain"][:2] == [
+        {"tag": "debug.*", "for": "1d", "size": "200MiB"},
+        {"tag": "audit", "for": "365d"},
+    ]
+    plain = load(environ={}).config
+    assert changes(plain, found) == (["journal_age", "retain"], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('tag = "b"', "the rule has no limit (add for"),
+        ('for = "1d"', "retain[1].tag is missing"),
+        ('tag = "b"\nfor = 5', "not a duration: 5"),
+        ('tag = "b"\nfor = "0s"', "'0s' is too short"),
+        ('tag = "b"\nsize = "1KiB"', "too small"),
+        ('tag = "b"\nsize = "2GiB"', "the size for b is above journal_size"),
+        (
+            'tag = "b"\nfor = "31d"',
+            "cannot be kept for longer than journal_age (set that to the longest time, and add a last",
+        ),
+        ('tag = "b"\nage = "1d"', "there is no key retain[1].age"),
+        (
+            'tag = "a"\nsize = "5MiB"',
+            "the rule for a is never used, because the first that matches applies, and a stands",
+        ),
+    ],
+)
+def test_a_rule_that_does_not_fit(text: str, said: str, tmp_path: Path) -> None:
+    """The error names the place in the file, and what is right."""
+    file = tmp_path / "hub.toml"
+    file.write_text(f'journal_age = "30d"\n[[retain]]\ntag = "a"\nfor = "1d"\n[[retain]]\n{text}\n')
+    with pytest.raises(ConfigError, match=r"retain\[1\]") as error:
+        load(file=str(file), environ={})
+    assert said in str(error.value)
+    file.write_text('retain = "30d"')
+    with pytest.raises(ConfigError, match=r"not a list of tables \(write the heading of each as \[\[retain\]\]\)"):
+        load(file=str(file), environ={})

@@ -51,7 +51,7 @@ class Parts:
     def permit(self, mode: int, group: str | None) -> None:
         self._call(f"permit {mode:o}")
 
-    def retain(self, retain_bytes: int, retain_s: float | None) -> None:
+    def retain(self, retain_bytes: int, retain_s: float | None, seal_s: float | None) -> None:
         self._call(f"retain {retain_bytes >> 20}")
 
     def limit(self, *, connections_max: int, frame_bytes_max: int) -> None:

@@ -26,7 +26,7 @@ VALUES = {**GIVEN, "mode": 0o600, "journal_size": 8 << 20, "journal_age": 604_80
 ENTRANCES = [*SOURCES]
 PATHS = [name for name, row in SOURCES.items() if issubclass(row.table, FileTable)]
 TCP = '[[sources]]\ntype = "tcp"\naddress = '
-TABLES = {"sources", "sinks", "alerts", "limits", "access", "web"}
+TABLES = {"sources", "sinks", "alerts", "limits", "access", "retain", "web"}
 RULES = [field.name for field in FIELDS.values() if field.is_list and field.name not in (*ENTRANCES, *TABLES)]
 
 

@@ -13,7 +13,10 @@ import pytest
 from hub.journal.files import DiskFiles
 from hub.journal.indexfile import index_name
 from hub.journal.journal import Journal
+from hub.journal.retention import NOTHING_NEEDED
 from hub.journal.segment import list_segments
+from hub.journal.tagrules import TagRule
+from hub.journal.verify import Verified, verify
 from hub.message import Batch
 from hub.service import upkeep
 from hub.service.upkeep import Upkeep
@@ -36,6 +39,11 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
+def are_packed(folder: Path) -> bool:
+    """Return whether all segments but the last one are packed."""
+    return all(path.read_bytes()[:8] == b"MPSRPAK\n" for path in sorted(folder.glob("*.seg"))[:-1])
+
+
 def size_of(folder: Path) -> int:
     """Return the size of segments and indexes together."""
     return sum(path.stat().st_size for pattern in ("*.idx", "*.seg") for path in folder.glob(pattern))
@@ -53,7 +61,7 @@ def test_segments_are_packed_and_indexed(tmp_path: Path, monkeypatch: pytest.Mon
         task = asyncio.create_task(Upkeep(journal).run())
         await fill(journal)
         files = DiskFiles(str(tmp_path))
-        await until(lambda: not journal.sealed(0, is_indexed=False))
+        await until(lambda: are_packed(tmp_path) and not journal.sealed(0, is_indexed=False))
         names = {path.name for path in tmp_path.glob("*.idx")}
         assert names == {index_name(first) for first in list_segments(files)[:-1]}
         assert journal.size_bytes == size_of(tmp_path)
@@ -72,6 +80,65 @@ def test_segments_are_packed_and_indexed(tmp_path: Path, monkeypatch: pytest.Mon
         reopened = await Journal.open(str(tmp_path), retain_bytes=RETAIN_BYTES)
         assert reopened.size_bytes == size_of(tmp_path)
         await reopened.close()
+
+    asyncio.run(run())
+
+
+def test_rules_of_retention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What has expired by rule is left out soon, also after the rules have changed, and the size shrinks. What each tag
+    takes is known afterwards.
+    """
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.01)
+    rules: list[TagRule] = []
+    lines = {tag: batch("x", 500, size=1900, tag=tag) for tag in (b"debug", b"app")}
+
+    async def run() -> None:
+        journal = await Journal.open(str(tmp_path), retain_bytes=RETAIN_BYTES)
+        keeper = Upkeep(journal, lambda: rules)
+        task = asyncio.create_task(keeper.run())
+        for number in range(9):
+            await journal.append([lines[(b"debug", b"app")[number % 2]]])
+        await until(lambda: keeper.tags)
+        assert {row["tag"]: row["messages"] for row in keeper.tags} == {"debug": 2500, "app": 2000}
+        journal.need(2001)
+        rules.append(TagRule("deb*", size=1))
+        await until(lambda: {row["tag"]: row["messages"] for row in keeper.tags} == {"debug": 1500, "app": 2000})
+        journal.need(NOTHING_NEEDED)
+        rules[0] = TagRule("deb*", age_s=1e-9)
+        await until(lambda: {row["tag"]: row["messages"] for row in keeper.tags} == {"debug": 500, "app": 2000})
+        await until(lambda: not journal.sealed(0, is_indexed=False))
+        assert journal.size_bytes == size_of(tmp_path)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert [found.sequence for found in journal.read().read()] == [501, 1501, 2501, 3501, 4001]
+        await journal.close()
+
+    asyncio.run(run())
+    assert verify(DiskFiles(str(tmp_path))) == Verified(2500, 5, 5, (), 2000)
+
+
+def test_rules_that_change_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the process leaves out by the rules of before is not put in place."""
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.0)
+    rules = [TagRule("*", age_s=1e-9)]
+
+    async def run() -> None:
+        journal = await Journal.open(str(tmp_path), retain_bytes=RETAIN_BYTES)
+        await fill(journal, 2)
+
+        async def adopt(name: str) -> bool:
+            rules.clear()  # when the first segment is packed
+            return True
+
+        monkeypatch.setattr(journal, "adopt", adopt)
+        keeper = Upkeep(journal, lambda: rules)
+        task = asyncio.create_task(keeper.run())
+        await until(lambda: keeper.tags)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert [found.count for found in journal.read().read()] == [BATCH.count] * 5
+        await journal.close()
 
     asyncio.run(run())
 

@@ -1,0 +1,105 @@
+"""hub.journal.tagrules: the first rule that matches a tag says how long its messages are kept, and how many bytes."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import random
+
+import pytest
+
+from hub.entries import NS
+from hub.journal.retention import NOTHING_NEEDED
+from hub.journal.tagrules import SEAL_S_MIN, Held, Holding, TagRule, TagRules, covers, seal_s_for
+
+HOUR = 3600.0
+
+
+def holding(first: int, following: int, disk_bytes: int, **tags: tuple[int, int]) -> Holding:
+    """Return what a segment holds: of each tag so many bytes, the last of them received in that second."""
+    return Holding(
+        first, following, disk_bytes, {tag: Held(1, size, 0, second * NS) for tag, (size, second) in tags.items()}
+    )
+
+
+def left_out(
+    rules: list[TagRule], *holdings: Holding, now: int = 100, needed_from: int = NOTHING_NEEDED
+) -> dict[int, list[int]]:
+    found = TagRules(rules).left_out(holdings, now=now * NS, needed_from=needed_from)
+    return {first: sorted(numbers) for first, numbers in found.items()}
+
+
+OLD, MIDDLE, NEW = (
+    holding(1, 10, 1000, debug=(500, 10), app=(500, 10)),
+    holding(10, 20, 400, debug=(3000, 20), app=(1000, 20)),
+    holding(20, 30, 100, debug=(100, 90), dbg=(100, 95)),
+)
+
+
+@pytest.mark.parametrize(
+    ("rules", "goes"),
+    [
+        ([], {}),
+        ([TagRule("debug", age_s=90)], {}),
+        ([TagRule("debug", age_s=89)], {1: [0]}),
+        ([TagRule("d*", age_s=50)], {1: [0], 10: [0]}),
+        ([TagRule("d*", age_s=5), TagRule("app", age_s=4)], {1: [0, 1], 10: [0, 1]}),
+        ([TagRule("d*", age_s=4)], {1: [0], 10: [0], 20: [0]}),
+        ([TagRule("debug", age_s=1000), TagRule("*", age_s=50)], {1: [1], 10: [1]}),
+        ([TagRule("debug", size=850)], {}),  # 50 + 300 + 500, of the bytes on the disk
+        ([TagRule("debug", size=849)], {1: [0]}),
+        ([TagRule("debug", size=349)], {1: [0], 10: [0]}),
+        ([TagRule("d*", size=399)], {1: [0], 10: [0]}),  # two tags count together
+        ([TagRule("debug", age_s=89, size=349)], {1: [0], 10: [0]}),
+        ([TagRule("nothing", age_s=1)], {}),
+    ],
+)
+def test_what_goes(rules: list[TagRule], goes: dict[int, list[int]]) -> None:
+    """Messages that are too old go, and the oldest that exceed the size; the first rule that matches decides."""
+    for order in itertools.permutations((OLD, MIDDLE, NEW)):
+        assert left_out(rules, *order) == goes
+
+
+def test_what_is_needed_stays() -> None:
+    """Nothing leaves a segment with a sequence that a reader needs."""
+    rules = [TagRule("*", age_s=1)]
+    kept = [[*left_out(rules, OLD, MIDDLE, NEW, needed_from=needed)] for needed in (1, 9, 10, 11, 20, 30)]
+    assert kept == [[], [], [1], [1], [10, 1], [20, 10, 1]]
+
+
+def test_losses_have_no_rule() -> None:
+    """A rule for every tag is not one for losses."""
+    rules = TagRules([TagRule("*", age_s=1)])
+    assert (rules.of_tag("mpsr.loss"), rules.of_tag("mpsr.loss.client"), rules.of_tag("")) == (None, 0, 0)
+
+
+def test_when_segments_are_sealed() -> None:
+    """After an eighth of the shortest age, but not before an hour."""
+    assert seal_s_for([]) is None
+    assert seal_s_for([TagRule("a", size=1)]) is None
+    assert seal_s_for([TagRule("a", age_s=800 * HOUR), TagRule("b", age_s=80 * HOUR), TagRule("c")]) == 10 * HOUR
+    assert seal_s_for([TagRule("a", age_s=60)]) == SEAL_S_MIN
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "expected"),
+    [
+        ("*", "a", True), ("a", "a", True), ("a.*", "a.b", True), ("a.*", "a.b.*", True), ("a.*", "a*", False),
+        ("a?", "a*", False), ("a?", "a?", True), ("[ab]", "[ab]", True), ("*", "[ab]?", True), ("a.*", "b.*", False),
+    ],
+)  # fmt: skip
+def test_a_glob_that_covers_another(earlier: str, later: str, expected: bool) -> None:
+    """A rule after one that covers it would never be used."""
+    assert covers(earlier, later) == expected
+
+
+def test_what_covers_matches_all() -> None:
+    """Of random globs, no tag that the later one matches is missed by one that covers it."""
+    rng, found = random.Random(5), 0
+    words = ["".join(letters) for count in range(5) for letters in itertools.product("ab[", repeat=count)]
+    for _ in range(300):
+        earlier, later = ("".join(rng.choices("ab*?", k=rng.randrange(1, 5))) for _ in range(2))
+        if covers(earlier, later):
+            found += 1
+            assert all(fnmatch.fnmatchcase(word, earlier) for word in words if fnmatch.fnmatchcase(word, later))
+    assert found > 20
