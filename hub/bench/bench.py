@@ -3,8 +3,8 @@
 
 It starts a hub process and producer processes, with a temporary journal on the disk that the user names. The disk's own
 figures are measured in the same session, before the run. Afterwards the journal is read back and checked, except with
-the clients ping and spawn: there, what was lost or duplicated is None, not 0. Of a run that outgrew its journal, the
-messages that have not expired are checked.
+the clients ping and spawn: there, what was lost or duplicated is None, not 0. Of a run that outgrew its journal, or
+with rules of retention, the messages that have not expired are checked.
 
 Not here: a producer process (hub.bench.load), the check (hub.bench.check), the disk (hub.bench.disk).
 """
@@ -61,6 +61,8 @@ class BenchSettings(msgspec.Struct, frozen=True, kw_only=True):
     full: bool = False
     journal_size: int = 0
     """In bytes; 0: half of the free disk, or `FULL_JOURNAL_BYTES` if *full*."""
+    config: str = ""
+    """The configuration file of the hub; empty for the one that `mpsr hub` would read."""
 
 
 def run(settings: BenchSettings, *, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -100,6 +102,7 @@ class _Hub:
         size = self.journal_bytes = settings.journal_size or size
         command = [sys.executable, "-P", "-m", "hub", "--socket", self.socket, "--journal", self.journal]
         command += ["--journal-size", str(size), "--durability", settings.durability]
+        command += ["--config", settings.config] if settings.config else []
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self._await_start()
 

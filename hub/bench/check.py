@@ -5,13 +5,15 @@ Each message has a number: for raw chunks the counter in their ids, for unbatche
 producers a field of the record, for lines a number in their text. Raw messages are also compared byte by byte.
 
 Of a run that was longer than its journal, the oldest messages have expired. The check of each producer then begins with
-its oldest message that is left.
+its oldest message that is left. Messages that have expired by rule are counted by the blocks that they have left: those
+that are missing beyond them are lost.
 
 Always true: the reader verifies the CRC and the sequence of every batch (hub.journal.reader).
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -21,7 +23,8 @@ from hub.bench.load import FIRST_INDEX, GROUP, Group, group_entries
 from hub.bench.orders import Orders
 from hub.journal.files import DiskFiles
 from hub.journal.reader import Gap, open_reader
-from hub.journal.segment import list_segments
+from hub.journal.rewriting import blocks_of
+from hub.journal.segment import Segment, list_segments
 from hub.message import Batch
 from hub.wire.chunkid import unpack_own
 
@@ -93,6 +96,8 @@ class _Producer:
     def __init__(self, orders: Orders, *, joins: bool) -> None:
         self.messages = 0
         self.damaged = 0
+        self.first_sequence: int | None = None if joins else 0
+        """From where on everything is expected; None if nothing is left to join at."""
         self.numbers = Numbers(joins=joins)
         self.weight = orders.chunk if orders.client == "raw" and not orders.is_unbatched else 1
         """The number of messages with one number."""
@@ -104,6 +109,8 @@ class _Producer:
 
     def take(self, batch: Batch) -> None:
         self.messages += batch.count
+        if self.first_sequence is None:
+            self.first_sequence = batch.sequence
         if self._orders.is_unbatched:
             self._unbatched(batch)
         elif self._orders.client == "raw":
@@ -111,6 +118,12 @@ class _Producer:
         else:
             for message in batch.messages():
                 self.numbers.see(message.record.get("n", -1))
+
+    def expected(self, gone: LeftOut) -> int:
+        """Return how many messages of this producer that were expected are *gone*."""
+        is_own = gone.tag == self._orders.tag
+        is_later = self.first_sequence is not None and gone.sequence > self.first_sequence
+        return gone.messages if is_own and is_later else 0
 
     def line(self, number: int) -> None:
         """Take the line with *number*."""
@@ -151,6 +164,28 @@ class _Producer:
         return True
 
 
+class LeftOut(NamedTuple):
+    """A block whose messages have expired by rule."""
+
+    sequence: int
+    messages: int
+    tag: bytes
+
+
+def left_out(journal: str, after: int = 0) -> list[LeftOut]:
+    """Return the blocks after the sequence *after* whose messages have expired by rule."""
+    found = list[LeftOut]()
+    files = DiskFiles(journal)
+    firsts = list_segments(files)
+    for first, following in zip(firsts, [*firsts[1:], None], strict=True):
+        with contextlib.suppress(FileNotFoundError), Segment(files, first) as segment:
+            for block in blocks_of(segment, following):
+                batch = segment.batch(block) if block.is_expired and block.sequence > after else None
+                if batch is not None:
+                    found.append(LeftOut(block.sequence, block.count, batch.tag))
+    return found
+
+
 def check(journal: str, all_orders: Sequence[Orders], sent: Mapping[int, int], *, after: int = 0) -> Checked:
     """
     Compare the journal at *journal*, which no process writes to now, with the number of messages that each producer, by
@@ -174,12 +209,18 @@ def check(journal: str, all_orders: Sequence[Orders], sent: Mapping[int, int], *
                 producer.take(batch)
     finally:
         reader.close()
+    gone = left_out(journal, after + expired) if reader.expired else []
     everybody = [(each, sent[number]) for number, each in producers.items()]
-    lost = sum(each.weight * each.numbers.missing(count // each.weight) for each, count in everybody)
+    lost = again = 0
+    for each, count in everybody:
+        missing = each.weight * each.numbers.missing(count // each.weight)
+        unknown = missing - sum(each.expected(block) for block in gone)
+        lost += max(unknown, 0)
+        again += each.weight * each.numbers.repeated + max(-unknown, 0)  # some that are there have expired too
     return Checked(
         sum(each.messages for each, _ in everybody),
         max(lost, gaps),
-        sum(each.weight * each.numbers.repeated for each, _ in everybody),
+        again,
         0 if are_lines else sum(each.weight * each.numbers.late for each, _ in everybody),
         sum(each.damaged for each, _ in everybody),
     )

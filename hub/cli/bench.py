@@ -77,6 +77,12 @@ CLIENTS = ["raw", "producer", "async", *APPLICATIONS]
     metavar="SIZE",
     help="Size of the journal; older messages expire.  [default: half of the free disk, 1GiB with --full]",
 )
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Configuration file of the hub, such as one with rules of retention.",
+)
 @click.option("--full", is_flag=True, help="Fill the journal first, so that messages expire during the measurement.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def bench(
@@ -87,6 +93,7 @@ def bench(
     pattern: str,
     as_json: bool,
     journal_size: int | None,
+    config: str | None,
     **settings: Any,
 ) -> int:
     """Measure a hub on this machine.
@@ -115,6 +122,7 @@ def bench(
         messages=messages or 0,
         client=client,
         journal_size=journal_size or 0,
+        config=os.path.abspath(config) if config else "",
         **settings,
     )
     report = run(asked, progress=_show_progress)

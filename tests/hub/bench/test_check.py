@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hub.bench.check import Checked, check
+from hub.bench.check import Checked, check, left_out
 from hub.bench.load import GROUP, Group, group_entries
 from hub.bench.orders import Orders
+from hub.journal.files import DiskFiles
+from hub.journal.rewriting import rewrite
+from hub.journal.segment import list_segments, segment_name
 from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_head, encode_frame_tail
 from tests.hub.clients import connect, frame_of, read_acks
@@ -131,3 +135,29 @@ def test_what_has_expired_is_no_loss(tmp_path: Path, make: Callable[[int], bytes
         assert CHUNK < checked.messages < count * CHUNK, "something has expired"
         faults = (checked.lost, checked.duplicated, checked.disordered, checked.damaged)
         assert faults == (CHUNK * len(missing), 0, 0, 0)
+
+
+@pytest.mark.parametrize("make", [raw, numbered])
+def test_what_has_expired_by_rule_is_no_loss(tmp_path: Path, make: Callable[[int], bytes]) -> None:
+    """What is left is compared: a message that is missing is still found, and so is one that is there twice."""
+    count = 200
+    own = orders("producer" if make is numbered else "raw")
+    for change, numbers in (("none", []), ("missing", [150]), ("twice", [150])):
+        folder = tmp_path / change
+        folder.mkdir()
+        with HubProcess(folder, "--journal-size", "8MiB") as hub:
+            frames = [make(number) for number in range(1, count + 1) if change != "missing" or number not in numbers]
+            if change == "twice":
+                frames.append(make(numbers[0]).replace(b"s" * 22, b"t" * 22))
+            store(hub, *frames, messages=len(frames) * CHUNK)
+        files = DiskFiles(hub.journal)
+        gone = 0
+        for first, following in list(itertools.pairwise(list_segments(files)))[::2]:
+            name = rewrite(files, first, following, has_expired=lambda each: each.sequence % (3 * CHUNK) < CHUNK)
+            assert name is not None
+            files.rename(name, segment_name(first))
+            gone += sum(each.messages for each in left_out(hub.journal, first - 1) if each.sequence < following)
+        checked = check(hub.journal, [own], {0: count * CHUNK})
+        assert checked.messages == len(frames) * CHUNK - gone < len(frames) * CHUNK
+        faults = (checked.lost, checked.duplicated, checked.disordered, checked.damaged)
+        assert faults == (CHUNK * (change == "missing"), CHUNK * (change == "twice"), 0, 0)
