@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hub.journal.files import Files
-from hub.journal.indexfile import identify
+from hub.journal.indexfile import identify, size_of
 from hub.journal.rewriting import blocks_of
-from hub.journal.segment import Segment, list_segments
+from hub.journal.segment import Segment, list_segments, segment_name
 from hub.journal.tagrules import Held, Holding
 from hub.query.index import SegmentIndex
 
@@ -25,23 +25,25 @@ TAGS_MAX = 100
 """Rows of a report. A client may invent tags."""
 
 
-def holdings_of(files: Files, rest: Callable[[], None] = lambda: None) -> tuple[list[Holding], Holding | None]:
+def holdings_of(files: Files, rest: Callable[[], None] = lambda: None) -> list[Holding]:
     """
-    Return what the sealed segments hold, without those that are damaged, and what the last one holds up to now. *rest*
-    is called after each block that is read. Raises OSError.
+    Return what the sealed segments hold, without those that are damaged. *rest* is called after each block that is
+    read. Raises OSError.
     """
-    firsts = list_segments(files)
     found = list[Holding]()
-    for first, following in itertools.pairwise(firsts):
+    for first, following in itertools.pairwise(list_segments(files)):
         with contextlib.suppress(FileNotFoundError):  # it has expired
             holding = _indexed(files, first, following) or _read(files, first, following, rest)
             if holding.following == following:
                 found.append(holding)
-    last = None
-    if firsts:
-        with contextlib.suppress(FileNotFoundError):
-            last = _read(files, firsts[-1], None, rest)
-    return found, last
+    return found
+
+
+def last_holding(files: Files, rest: Callable[[], None] = lambda: None) -> Holding | None:
+    """Return what the last segment holds up to now; None if there is none. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        return next((_read(files, first, None, rest) for first in list_segments(files)[-1:]), None)
+    return None
 
 
 def _indexed(files: Files, first: int, following: int) -> Holding | None:
@@ -50,8 +52,7 @@ def _indexed(files: Files, first: int, following: int) -> Holding | None:
     is_left = identity is not None and identity.expired < following - first
     if is_left and counts is None:
         return None
-    with Segment(files, first) as segment:
-        size = segment.file.disk_size
+    size = size_of(files, segment_name(first))
     held = {} if counts is None else {counts.tags[tag]: Held(*row) for tag, *row in counts.held}
     return Holding(first, following, size, held)
 

@@ -28,7 +28,7 @@ from hub.journal.rewriting import remove_unfinished, rewrite
 from hub.journal.segment import list_segments, segment_name
 from hub.journal.tagrules import TagRule, TagRules
 from hub.message import Batch
-from hub.query.holdings import holdings_of, rows_of
+from hub.query.holdings import holdings_of, last_holding, rows_of
 from hub.query.indexing import make_indexes
 
 TAGS = "tags "
@@ -73,7 +73,7 @@ def leave_out(
     any more are made anew. Raises OSError.
     """
     rules = TagRules(expiry.rules)
-    holdings, _ = holdings_of(files, rest) if expiry.rules else ([], None)
+    holdings = holdings_of(files, rest) if expiry.rules else []
     plan = rules.left_out(holdings, now=expiry.now, needed_from=expiry.needed_from)
     for holding in holdings:
         if (numbers := plan.get(holding.first)) is None:
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> None:
     make_indexes(files, rest)
     for given in arguments[2:]:
         if leave_out(files, _hand_over, msgspec.json.decode(given, type=Expiry), rest=rest):
-            _hand_over(TAGS + json.dumps(rows_of(*holdings_of(files, rest))))
+            _hand_over(TAGS + json.dumps(rows_of(holdings_of(files, rest), last_holding(files, rest))))
 
 
 def _hand_over(name: str) -> bool:

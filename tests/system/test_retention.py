@@ -113,6 +113,8 @@ def test_kills_while_messages_expire_by_rule(
             sent = load.sent()
         gone = eventually(lambda: {each.tag for each in left_out(hub.journal)}, "something has expired")
         assert gone <= {b"bench.0", b"bench.1"}
+        rows = eventually(lambda: hub.stats()["tags"], "what each tag takes")
+        assert {row["tag"] for row in rows} <= {"bench.0", "bench.1", "bench.2"}
         assert hub.stop() == 0
     found = verify(DiskFiles(hub.journal))
     assert found.faults == ()

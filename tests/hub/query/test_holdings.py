@@ -12,7 +12,7 @@ from hub.journal.rewriting import rewrite
 from hub.journal.segment import list_segments, segment_name
 from hub.message import Batch
 from hub.query import holdings, indexing
-from hub.query.holdings import holdings_of, rows_of
+from hub.query.holdings import holdings_of, last_holding, rows_of
 from hub.query.indexing import make_indexes
 from tests.hub.journal.world import Life, batch, flipped
 
@@ -32,7 +32,7 @@ def life(tmp_path: Path) -> Life:
 
 def test_with_indexes_and_without(life: Life, tmp_path: Path) -> None:
     """Both count all messages; a segment that is damaged is left out, and the last one is read up to its end."""
-    found, last = holdings_of(life.files)
+    found, last = holdings_of(life.files), last_holding(life.files)
     assert last is not None
     assert [each.first for each in (*found, last)] == list_segments(life.files)
     assert sum(held.messages for each in (*found, last) for held in each.tags.values()) == 180
@@ -43,15 +43,15 @@ def test_with_indexes_and_without(life: Life, tmp_path: Path) -> None:
     make_indexes(life.files)
     path = tmp_path / segment_name(found[1].first)
     path.write_bytes(flipped(path.read_bytes(), 8 * 2000))
-    assert holdings_of(life.files) == (found, last), "nothing that has an index is read"
+    assert holdings_of(life.files) == found, "nothing that has an index is read"
     (tmp_path / segment_name(found[1].first).replace("seg", "idx")).unlink()
-    assert holdings_of(life.files) == ([found[0], *found[2:]], last)
+    assert holdings_of(life.files) == [found[0], *found[2:]]
 
 
 def test_what_has_expired_does_not_count(life: Life) -> None:
     """With an index or without, also if nothing else is left."""
     make_indexes(life.files)
-    before, last = holdings_of(life.files)
+    before = holdings_of(life.files)
 
     def has_expired(each: Batch) -> bool:
         return each.tag == b"debug"
@@ -64,22 +64,21 @@ def test_what_has_expired_does_not_count(life: Life) -> None:
         {tag: held for tag, held in each.tags.items() if tag != "debug" and number}
         for number, each in enumerate(before)
     ]
-    assert [each.tags for each in holdings_of(life.files)[0]] == left
+    assert [each.tags for each in holdings_of(life.files)] == left
     make_indexes(life.files)
-    after = holdings_of(life.files)
-    assert ([each.tags for each in after[0]], after[1]) == (left, last)
+    assert [each.tags for each in holdings_of(life.files)] == left
 
 
 def test_the_rows(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest first; beyond the limit, all others are one row without a tag."""
-    rows = rows_of(*holdings_of(life.files))
+    rows = rows_of(holdings_of(life.files), last_holding(life.files))
     assert [row["tag"] for row in rows] == [row["tag"] for row in sorted(rows, key=lambda row: -row["bytes"])]
     assert [row["messages"] for row in rows] == [60] * 3
     first = min(row["since"] for row in rows)
     monkeypatch.setattr(holdings, "TAGS_MAX", 1)
-    assert [(row["tag"], row["messages"]) for row in rows_of(*holdings_of(life.files))] == [
+    assert [(row["tag"], row["messages"]) for row in rows_of(holdings_of(life.files), last_holding(life.files))] == [
         (rows[0]["tag"], 60),
         (None, 120),
     ]
-    assert first == min(row["since"] for row in rows_of(*holdings_of(life.files)))
+    assert first == min(row["since"] for row in rows_of(holdings_of(life.files), last_holding(life.files)))
     assert rows_of([], None) == []
