@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import msgspec
 import pytest
 
 from hub import entries as codec
+from hub.entries import NS
 from hub.errors import JournalLocked, JournalLost, JournalTooNew, JournalUnavailable, JournalUnusable
 from hub.journal import journal as journal_module
 from hub.journal.block import VERSION, SegmentHeader, pack_segment_header
@@ -679,6 +681,9 @@ def test_what_a_reader_needs_is_kept_from_the_start(tmp_path: Path) -> None:
             assert journal.first_sequence() == 1
             assert journal.bytes_beyond(0) > 8 << 20
             journal.need(6)
+            now, needed_from = await journal.expiry()
+            assert needed_from == 6
+            assert 0 <= time.time_ns() - now < 60 * NS
             await journal.expire()
             assert 1 < journal.first_sequence() <= 6
 

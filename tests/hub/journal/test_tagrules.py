@@ -9,8 +9,10 @@ import random
 import pytest
 
 from hub.entries import NS
+from hub.journal import tagrules
 from hub.journal.retention import NOTHING_NEEDED
 from hub.journal.tagrules import SEAL_S_MIN, Held, Holding, TagRule, TagRules, covers, seal_s_for
+from tests.hub.journal.world import batch
 
 HOUR = 3600.0
 
@@ -103,3 +105,13 @@ def test_what_covers_matches_all() -> None:
             found += 1
             assert all(fnmatch.fnmatchcase(word, earlier) for word in words if fnmatch.fnmatchcase(word, later))
     assert found > 20
+
+
+def test_tags_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule of a batch is that of its tag, also of one that is no text, however many tags there are."""
+    monkeypatch.setattr(tagrules, "_KNOWN_MAX", 3)
+    rules = TagRules([TagRule("a*", age_s=1), TagRule("\ufffd", age_s=1)])
+    for _ in range(2):
+        found = [rules.of_batch(batch("x", tag=tag)) for tag in (b"a1", b"a2", b"b", b"\xff", b"a3", b"a1", b"c")]
+        assert found == [0, 0, None, 1, 0, 0, None]
+    assert len(rules._known) <= 4
