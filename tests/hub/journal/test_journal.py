@@ -28,6 +28,7 @@ from hub.journal.cursors import Cursor
 from hub.journal.files import BytesLike, DiskFiles, Files
 from hub.journal.journal import Journal
 from hub.journal.retention import RETAIN_BYTES_MIN, SEGMENT_BYTES_MIN
+from hub.journal.rewriting import rewrite
 from hub.journal.segment import segment_name
 from hub.journal.writer import Durability
 from hub.message import Batch, Position
@@ -218,6 +219,28 @@ def test_old_segments_are_skipped(tmp_path: Path) -> None:
         await journal.close()
 
     asyncio.run(main())
+
+
+def test_new_forms_of_segments(tmp_path: Path) -> None:
+    """The packed form of a segment is put in place, and readers find the same; a file that is gone is not."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as journal:
+            for number in range(8):
+                await journal.append([own("a", number, size=500_000)])
+            before, size = read(journal), journal.size_bytes
+            first, following = journal.sealed(1)[:2]
+            moment, needed_from = await journal.expiry()
+            assert (moment > 0, needed_from > journal.last_sequence) == (True, True)
+            name = rewrite(DiskFiles(str(tmp_path)), first, following)
+            assert name is not None
+            journal.look_for_indexes()
+            assert await journal.adopt(name)
+            assert journal.size_bytes < size
+            assert read(journal) == before
+            assert not await journal.adopt(name)
+
+    run(main())
 
 
 def test_the_oldest_expire(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import random
 
 import pytest
 
+from hub.checksum import crc32
 from hub.dedupe import Dedupe
 from hub.journal import rewriting
 from hub.journal.indexfile import identify
-from hub.journal.packed import FRAME_BYTES, SegmentFile, directory_bytes
+from hub.journal.packed import FRAME_BYTES, SegmentFile, directory_bytes, pack_directory, read_directories
 from hub.journal.reader import Gap, Reader, sequence_before
 from hub.journal.recovery import kept_of, recover
 from hub.journal.rewriting import rewrite
@@ -140,6 +141,29 @@ def test_damage_costs_one_frame() -> None:
         assert verify(disk).faults or not lost
     disk.overwrite(segment_name(first), data)
     assert read_all(disk) == whole
+
+
+def test_frames_that_are_missing_or_not_zstd() -> None:
+    """A directory with correct checksums can still name what is not there: zeros are read, and the rest as it was."""
+    plain = filled()
+    small, first = packed(plain), list_segments(plain)[0]
+    data, name = seen_of(plain, first), segment_name(first)
+    fd = small.open(name)
+    (directory, _) = read_directories(small, fd)
+    rows = [directory.row(number) for number in range(directory.head.frames)]
+    garbage = bytes(range(rows[1].packed))
+    assert rows[1].packed < rows[1].length
+    rows[1] = rows[1]._replace(crc=crc32(garbage))
+    del rows[3], rows[-1]
+    head, table = pack_directory(directory.head, rows)
+    small.overwrite(name, head + table + small.read(fd, len(head + table), rows[1].at - len(head + table)) + garbage
+                    + small.read(fd, rows[2].at, 1 << 20))  # fmt: skip
+    file = SegmentFile(small, small.open(name))
+    expected = bytearray(data)
+    for number in (1, 3, directory.head.frames - 1):
+        row = directory.row(number)
+        expected[row.offset : row.offset + row.length] = bytes(row.length)
+    assert file.read(0, len(data)) == bytes(expected)
 
 
 def test_a_segment_that_lost_its_directories_or_its_end() -> None:

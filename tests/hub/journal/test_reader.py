@@ -268,6 +268,15 @@ def test_a_header_that_cannot_be_read_is_a_gap_of_its_batch() -> None:
     assert read_all(disk) == [*expected([own("a", 1)]), Stored(2, 2, None)]
 
 
+def test_a_disk_that_fails_while_a_time_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the folder and the reason."""
+    (tmp_path / segment_name(1)).touch()
+    monkeypatch.setattr("hub.journal.reader.has_journal", lambda _: True)
+    monkeypatch.setattr("hub.journal.reader.sequence_before", lambda *_: os.open(tmp_path / "nothing", os.O_RDONLY))
+    with pytest.raises(JournalUnusable, match=f"{tmp_path}.* cannot be read: No such file"):
+        open_reader(str(tmp_path), since=1)
+
+
 def test_a_gap_is_read_as_a_loss_message() -> None:
     """The loss has count, reason and place, at the first missing sequence."""
     (message,) = Gap(5, 3, "gone", "there", 77).as_batch().messages()

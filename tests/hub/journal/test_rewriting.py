@@ -173,7 +173,7 @@ def test_damage_beside_what_has_expired() -> None:
 
 
 def test_only_what_is_whole_is_rewritten() -> None:
-    """A segment with damage, without its header, or that lacks messages at its end stays as it is."""
+    """A segment with damage, without its header, or that lacks messages at its end stays as it is, whatever expires."""
     disk = ForgettingFiles()
     life = filled(Life(disk))
     first, second, third = list_segments(disk)[:3]
@@ -182,6 +182,7 @@ def test_only_what_is_whole_is_rewritten() -> None:
     for damage in (20, block.offset + 10, block.offset + BLOCK_BYTES + 60):
         disk.overwrite(segment_name(first), flipped(data, 8 * damage))
         assert rewrite(disk, first, second) is None
+        assert rewrite(disk, first, second, has_expired=is_debug) is None
     disk.overwrite(segment_name(first), data[: block.end])
     assert rewrite(disk, first, second) is None
     disk.overwrite(segment_name(first), data)
@@ -260,6 +261,29 @@ def test_without_the_lock() -> None:
     with pytest.raises(JournalLost):
         life.writer.adopt(name)
     assert bytes_of(disk) == before
+
+
+def test_a_large_form_is_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is the same as in one part."""
+    disk = ForgettingFiles()
+    life = filled(Life(disk))
+    whole = rewritten(life, 0)
+    monkeypatch.setattr(rewriting, "_WRITE_BYTES", 700)
+    in_parts = rewritten(life, 0)
+    assert bytes_of(disk)[in_parts] == bytes_of(disk)[whole]
+
+
+def test_a_reader_of_a_segment_that_is_replaced_and_expires() -> None:
+    """It reads to the end of the form that it has open, and goes on with the next segment."""
+    disk = ForgettingFiles()
+    life = filled(Life(disk))
+    whole, reader = read_all(disk), Reader(disk)
+    first = stored(next(reader.read()))
+    assert life.writer.adopt(rewritten(life, 0))
+    disk.remove(segment_name(1))
+    assert read_all(disk) != whole
+    assert [first, *map(stored, reader.read())] == whole
+    reader.close()
 
 
 def test_the_size_is_that_on_the_disk() -> None:
