@@ -306,10 +306,15 @@ class Reading:
             self._is_heavy |= size > HEAVY_BYTES
             if isinstance(found, Gap):
                 self._missed += found.count
+            is_known = False
             for piece in self.query.pieces(found):
-                if piece.sequence + piece.count - 1 <= self.next:  # an earlier step has read it: it is no progress
+                if piece.sequence + piece.count - 1 <= self.next:  # an earlier step has read it
+                    is_known = True
                     self.query.pace.rest()
                     continue
+                if is_known:  # finding the place is no progress, and takes no time of the step
+                    is_known = False
+                    self.query.begin_step()
                 for message in self.query.wanted(piece):
                     if message.sequence > self.next:
                         self.next = message.sequence

@@ -18,6 +18,11 @@ const FLUSH_MS = 100;
 const FLUSH_MAX = 500;
 /** Where the page draws nothing (a hidden tab), flushes come late. */
 const PENDING_MAX = 2000;
+/**
+ * So many flushes in a row with half a screen or more: the stream may be far behind, and no faster because the hub or the
+ * browser is busy. Where it is not, leaping shows the same messages.
+ */
+const BUSY_FLUSHES = 10;
 const SCREEN = 100;
 const CALM = 10;
 
@@ -82,10 +87,11 @@ export class Live extends EventTarget {
   async #tail(filters, cursor, report, signal) {
     const stream = new AbortController();
     let rows = [];
-    let timer = 0;
+    let [timer, busy] = [0, 0];
     const flush = () => {
       timer = 0;
-      const isFast = rows.length > FLUSH_MAX;
+      busy = rows.length >= SCREEN / 2 ? busy + 1 : 0;
+      const isFast = rows.length > FLUSH_MAX || busy >= BUSY_FLUSHES;
       if (!signal.aborted) this.#show(isFast ? this.#cut(rows) : rows);
       rows = [];
       if (isFast) stream.abort();
