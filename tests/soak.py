@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import random
 import resource
 import signal
@@ -32,13 +33,13 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hub.dedupe import ROWS_MAX
 from hub.journal.files import DiskFiles
 from hub.journal.reader import Gap, open_reader
-from hub.journal.segment import list_segments
+from hub.journal.segment import Segment, list_segments, segment_name
 from hub.message import LOSS_TAG, Message
 from hub.query.query import Query
 from tests import onward
@@ -130,6 +131,30 @@ class Watcher:
 
     def _fail(self, reason: str) -> None:
         self.failed = self.failed or f"at sequence {self._sequence}: {reason}"
+
+
+@contextlib.contextmanager
+def _flipped(journal: str, first: int, following: int, dice: random.Random) -> Iterator[tuple[int, int]]:
+    """
+    Flip a bit of a sealed segment for a while. Yield from which sequence on how many messages cannot be read: those of
+    a batch, or of a frame if the segment is packed.
+    """
+    with Segment(DiskFiles(journal), first) as segment:
+        directory = segment.file.directory
+        if directory is None or directory.head.frames < 2:
+            flipped = flip_a_bit(journal, first, dice.randrange(3))
+            yield flipped
+            flip_a_bit(journal, first, sequence=flipped[0])
+            return
+        number = dice.randrange(1, directory.head.frames)
+        row = directory.row(number)
+        end = directory.row(number + 1).sequence if number + 1 < directory.head.frames else following
+        with open(os.path.join(journal, segment_name(first)), "r+b", buffering=0) as file:
+            at = row.at + row.packed // 2
+            byte = os.pread(file.fileno(), 1, at)[0]
+            os.pwrite(file.fileno(), bytes([byte ^ 0x10]), at)
+            yield row.sequence, end - row.sequence
+            os.pwrite(file.fileno(), bytes([byte]), at)
 
 
 class Soak:
@@ -225,23 +250,22 @@ class Soak:
         return sum(event.get("event") == name for event in self.hub.log)
 
     def flip_a_bit_and_back(self) -> None:
-        """See that a reader shows a flipped bit as one loss of one batch, and nothing else."""
+        """See that a reader shows a flipped bit as one loss, of one batch or of one frame, and nothing else."""
         firsts = [first for first in list_segments(DiskFiles(self.hub.journal)) if first <= self.watcher.last_sequence]
         if len(firsts) < 5:
             return
         index = self.dice.randrange(2, len(firsts) - 1)  # not one that expires this moment
         first, following = firsts[index : index + 2]
-        flipped = flip_a_bit(self.hub.journal, first, self.dice.randrange(3))
-        reader = open_reader(self.hub.journal, after=first - 1)
         gaps = []
-        for batch in reader.read():
-            if batch.sequence >= following:
-                break
-            if isinstance(batch, Gap):
-                gaps.append((batch.sequence, batch.count))
-        reader.close()
+        with _flipped(self.hub.journal, first, following, self.dice) as flipped:
+            reader = open_reader(self.hub.journal, after=first - 1)
+            for batch in reader.read():
+                if batch.sequence >= following:
+                    break
+                if isinstance(batch, Gap):
+                    gaps.append((batch.sequence, batch.count))
+            reader.close()
         assert gaps == [flipped], f"{gaps} where {flipped} was flipped"
-        flip_a_bit(self.hub.journal, first, sequence=flipped[0])
         self.flips += 1
 
     def stop_hub_for_a_while(self) -> None:
