@@ -20,7 +20,7 @@ from tests.certificates import Certificates, make_certificates
 from tests.support import HubProcess, descriptors
 from tests.turns import turn
 
-# A shared machine stands still now and then, which is no failure, neither in a test nor while Hypothesis draws its
+# A shared machine sometimes stalls. That is no failure, neither in a test nor while Hypothesis draws its
 # examples; a hang meets pytest's timeout.
 settings.register_profile("mpsr", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mpsr")

@@ -39,7 +39,7 @@ from hub.viewer.window import Window
 from hub.viewer.work import begin
 
 CHART_S, CHART_TIMES = 2.0, 10
-"""The histogram is counted again after this time, and after so many times as long as it took."""
+"""The histogram is counted again after this time, or this multiple of the time that counting took if that is longer."""
 BARS_MIN, BARS_MAX = 10, 500
 BESIDE = 100
 """With this many columns, a message is beside the list; with fewer, over it."""

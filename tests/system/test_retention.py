@@ -89,7 +89,7 @@ class Load:
 
 
 def wait_for(hub: HubProcess, messages: int) -> None:
-    """Wait until the hub has stored so many more."""
+    """Wait until the hub has stored this many more messages."""
     before = hub.stats()["messages"]
     eventually(lambda: hub.stats()["messages"] > before + messages, f"{messages} messages")
 

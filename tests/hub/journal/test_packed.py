@@ -167,7 +167,7 @@ def test_frames_that_are_missing_or_not_zstd() -> None:
 
 
 def test_a_segment_that_lost_its_directories_or_its_end() -> None:
-    """Without either directory nothing of it can be read, and that is said; without its end, what is in front can."""
+    """Without both directories, nothing can be read, and this is reported; without its end, what comes before can."""
     disk = packed(filled())
     first, following = list_segments(disk)[1:3]
     data, whole = seen_of(disk, first), read_all(disk)

@@ -18,7 +18,7 @@ HOUR = 3600.0
 
 
 def holding(first: int, following: int, disk_bytes: int, **tags: tuple[int, int]) -> Holding:
-    """Return what a segment holds: of each tag so many bytes, the last of them received in that second."""
+    """Return what a segment holds: for each tag, its bytes and the second in which the last of them was received."""
     return Holding(
         first, following, disk_bytes, {tag: Held(1, size, 0, second * NS) for tag, (size, second) in tags.items()}
     )

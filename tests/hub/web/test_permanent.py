@@ -113,7 +113,7 @@ def test_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_page_after_the_other(tmp_path: Path) -> None:
-    """A page is replaced by another at the same address, by none, and by one again; a page that is open is told."""
+    """A page is replaced at the same address, removed, and opened again; clients of an open page are told."""
 
     async def main() -> None:
         token_file, other_file = secret(tmp_path, "one"), str(tmp_path / "other")
