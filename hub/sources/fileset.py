@@ -234,7 +234,7 @@ class FileSet:
 
     def _found(self, file: Followed) -> None:
         if file.missing_at is not None:
-            file.missing_at = None
+            file.missing_at, file.is_given_up = None, False
             self.missing.pop(file, None)
             self.changed.add(file.path)
 

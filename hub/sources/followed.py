@@ -142,6 +142,8 @@ class Followed:
     """The number of the last look when it had been missing for long enough to be given up after the next one."""
     is_sought: bool = False
     """Whether looks after that have not found it."""
+    is_given_up: bool = False
+    """Whether it is not open either, so that nobody can find out any more what is in it."""
     deleted: bool = False
 
     # Its turn among its generations.

@@ -150,9 +150,9 @@ class Following:
         if self._is_first_look:
             self._is_first_look = False
             self._finding.end_first_look()
-            self._gone.judge_rows(self._looking.unread_folders)
+            self._gone.note_unfound()
         yield
-        self._gone.look_for_missing()
+        self._give_up()
         if now >= self._refresh_at:
             self._refresh_at = now + REFRESH_S
             yield from self._refresh()
@@ -206,18 +206,23 @@ class Following:
             if file.is_due(now):
                 self._order.ready(file)
             elif file.deleted and file.is_drained and not file.unread_bytes and now - file.quiet_at >= REST_S:
-                self._gone.drop(file, forget=True)
+                self._gone.end(file)
             elif now - used_at >= IDLE_S:
                 if file.is_rotated and file.state is State.LIVE and not file.unread_bytes:
                     file.state = State.DONE
                     self._files.owners.of(file).rows.append(file.position())
                 self._open.close(file)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Give up what has been gone for a while."""
         self._gone.look_for_missing()
+        self._gone.judge_unfound(self._looking.unread_folders)
 
     @property
     def has_timed_work(self) -> bool:
         """Whether `tick` has something to do."""
-        return bool(len(self._open) or self._files.missing)
+        return bool(len(self._open) or self._files.missing or self._gone.has_unfound)
 
     def release(self) -> None:
         """Leave the files to other sources."""

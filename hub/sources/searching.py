@@ -148,9 +148,12 @@ class Searching:
         read of it.
         """
         rows = self._files.rows.of_path(path)
-        others = []
+        others, gone = [], [generations.Reached(position.number, row.mark, row.seen_ns) for position, row in rows]
         for file in self._files.by_path.get(path, [])[-generations.COMPARED_MAX :]:
             if file is but:
+                continue
+            if file.is_given_up:  # it cannot turn out to be truncated any more
+                gone.append(generations.Reached(file.offset, file.mark, file.checked_ns))
                 continue
             born_ns = 0 if file.is_rotated else file.identity.born_ns
             is_settled = file.offset and file.read_ns and not file.is_rotated and file is not truncated
@@ -159,7 +162,6 @@ class Searching:
             fd = _descriptor(file, opened)
             size = _size(file) if fd == -1 else 0
             others.append(generations.Other(fd, born_ns, reached, settled_ns, size))
-        gone = [generations.Reached(position.number, row.mark, row.seen_ns) for position, row in rows]
         return generations.Known(gone, others)
 
     def at_home(self, dir_fd: int, base: str, opened: contextlib.ExitStack) -> list[generations.Other]:
