@@ -85,7 +85,7 @@ def check_command(alert: Alert) -> None:
 
 
 def _ended(code: int) -> str:
-    return f"the command has ended with exit code {code}" if code > 0 else f"the command was killed by signal {-code}"
+    return f"the command ended with exit code {code}" if code > 0 else f"the command was killed by signal {-code}"
 
 
 def _last_line(fd: int) -> str:

@@ -13,6 +13,7 @@ Source: Slack's documentation, "Sending messages using incoming webhooks" and "F
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -36,19 +37,26 @@ class Body(NamedTuple):
     headers: dict[str, str]
 
 
-def body_of(firing: Firing, template: str) -> Body:
-    """Return *firing* in the form *template*."""
-    if template == "slack":
-        shown = msgspec.structs.replace(firing, link=None).as_text(SLACK_CHARS_MAX).translate(_SLACK)
-        text = shown if firing.link is None else f"{shown}\n<{firing.link.translate(_SLACK)}|Show these messages>"
-        return Body(msgspec.json.encode({"text": text}), {"Content-Type": "application/json"})
-    if template == "ntfy":
-        shown = msgspec.structs.replace(firing, link=None).as_text(NTFY_CHARS_MAX)
-        headers = {"Title": f"mpsr: {firing.alert}", "Content-Type": "text/plain; charset=utf-8"}
-        if firing.link is not None:
-            headers["Click"] = firing.link
-        return Body(shown.encode(), headers)
+def _as_json(firing: Firing) -> Body:
     return Body(firing.as_json(), {"Content-Type": "application/json"})
+
+
+def _as_slack(firing: Firing) -> Body:
+    shown = msgspec.structs.replace(firing, link=None).as_text(SLACK_CHARS_MAX).translate(_SLACK)
+    text = shown if firing.link is None else f"{shown}\n<{firing.link.translate(_SLACK)}|Show these messages>"
+    return Body(msgspec.json.encode({"text": text}), {"Content-Type": "application/json"})
+
+
+def _as_ntfy(firing: Firing) -> Body:
+    shown = msgspec.structs.replace(firing, link=None).as_text(NTFY_CHARS_MAX)
+    headers = {"Title": f"mpsr: {firing.alert}", "Content-Type": "text/plain; charset=utf-8"}
+    if firing.link is not None:
+        headers["Click"] = firing.link
+    return Body(shown.encode(), headers)
+
+
+TEMPLATES: Mapping[str, Callable[[Firing], Body]] = {"json": _as_json, "slack": _as_slack, "ntfy": _as_ntfy}
+"""The form of a request by the key `template` of an alert, whose names are listed in hub.alerts.table."""
 
 
 class Webhook:
@@ -64,7 +72,7 @@ class Webhook:
 
     def report(self, firing: Firing) -> None:
         """Report *firing*. Raises SinkFault and Halted: then it may have arrived."""
-        body = body_of(firing, self._alert.template)
+        body = TEMPLATES[self._alert.template](firing)
         headers = {"Host": self._url.authority, "User-Agent": "mpsr", "Idempotency-Key": firing.id, **body.headers}
         headers |= {**self._headers, "Content-Length": str(len(body.content))}
         reply = self._link.post(headers, body.content)

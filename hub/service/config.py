@@ -202,9 +202,9 @@ class AccessTable(Table, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not (self.allow or self.deny):
-            raise ValueError("access for nobody (add allow or deny, with rules such as uid:1000)")
+            raise ValueError("the table names nobody (add allow or deny, with rules such as uid:1000)")
         if not (self.methods or self.read):
-            raise ValueError("access to nothing (add methods, such as tail, or read, with tags such as app.*)")
+            raise ValueError("the table grants nothing (add methods, such as tail, or read, with tags such as app.*)")
         for glob in self.methods:
             if not any(fnmatch.fnmatchcase(name, glob) for name in METHODS):
                 raise ValueError(f"no method matches {glob!r} (there are: {', '.join(METHODS)})")

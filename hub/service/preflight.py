@@ -174,7 +174,7 @@ def _check_file(path: str, group: str | None, *, is_socket: bool) -> None:
         check_names(path)
     elif os.path.lexists(path):
         if not stat.S_ISFIFO(os.lstat(path).st_mode):
-            raise SourceError(path, "something else than a pipe is already there (choose another path)")
+            raise SourceError(path, "a file that is not a pipe is already there (choose another path)")
         return
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):

@@ -149,24 +149,24 @@ class ChildSink:
     def _take(self, output: bytes, waiting: dict[int, Message]) -> None:
         *lines, self._output = (self._output + output).split(b"\n")
         if len(self._output) > LINE_BYTES_MAX:
-            raise SinkFault(f"the child has printed a line of more than {LINE_BYTES_MAX} bytes")
+            raise SinkFault(f"the child printed a line of more than {LINE_BYTES_MAX} bytes")
         for line in lines:
             self._obey(line.rstrip(b"\r"), waiting)
 
     def _obey(self, line: bytes, waiting: dict[int, Message]) -> None:
         found = _LINE(line)
         if found is None:
-            raise SinkFault(f"the child has printed {line[:64]!r} (a sequence was expected)")
+            raise SinkFault(f"the child printed {line[:64]!r} where a sequence was expected")
         if found[1] is not None:
             sequence = int(found[1])
             if sequence > self._sent:
-                raise SinkFault(f"the child has printed {sequence}, but was sent nothing after {self._sent}")
+                raise SinkFault(f"the child printed {sequence}, but was sent nothing after {self._sent}")
             self.safe = max(self.safe, sequence)
             return
         sequence = int(found[2])
         message = waiting.pop(sequence, None)
         if message is None or sequence <= self.safe:
-            raise SinkFault(f"the child has refused {sequence}, which does not wait")
+            raise SinkFault(f"the child refused {sequence}, which it had not been sent or had already settled")
         self._host.refuse(message, (found[3] or b"refused").decode("utf-8", "replace"))
 
     def _report(self, text: bytes) -> None:
@@ -183,9 +183,9 @@ class ChildSink:
         self._reported_at = -REPORT_S
         self._report(_read(child.stderr.fileno()) or b"")
         if not ended:
-            return "the child has closed its input or output"
+            return "the child closed its input or output"
         code = child.returncode
-        return f"the child has ended with exit code {code}" if code >= 0 else f"the child was killed by signal {-code}"
+        return f"the child ended with exit code {code}" if code >= 0 else f"the child was killed by signal {-code}"
 
     def _ends(self, child: subprocess.Popen[bytes], timeout: float) -> bool:
         """Return whether the child ends within *timeout* seconds, or sooner if the sink must return."""

@@ -143,7 +143,7 @@ class JetstreamLink:
             info = await self._make_stream()
         config = info.get("config", {})
         if not any(covers(each, self._subjects) for each in config.get("subjects") or ()):
-            raise NatsFault(f"the stream {stream} does not take {self._subjects} (add it to its subjects)")
+            raise NatsFault(f"the stream {stream} does not accept {self._subjects} (add it to its subjects)")
         self._is_atomic = bool(config.get("allow_atomic"))
 
     async def _make_stream(self) -> dict[str, Any]:
@@ -211,7 +211,7 @@ class JetstreamLink:
         """Return the place of the message that *answer* acknowledges. Raises NatsFault if it acknowledges none."""
         place = answer.get("seq")
         if answer.get("stream") != self._table.stream or type(place) is not int or place <= 0:
-            raise NatsFault(f"what came is no acknowledgement of the stream {self._table.stream}")
+            raise NatsFault(f"the answer is not an acknowledgement of the stream {self._table.stream}")
         return place
 
     async def _publish_batch(self, posts: Sequence[Post], expected: int | None) -> int:

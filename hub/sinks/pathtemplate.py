@@ -52,7 +52,7 @@ class PathTemplate:
         if text.endswith("/"):
             raise ValueError(f"a folder, not a file: {text!r} (write it like {text}{{tag}}.log)")
         if ".." in text.split("/"):
-            raise ValueError(f"{text!r} has a part ..: write where it leads")
+            raise ValueError(f"{text!r} contains `..` (write the path that it leads to)")
         self.fields: list[str] = _FIELDS.findall(self.text)
         if set(self.fields) - _PATTERNS.keys() or re.search(r"[{}]", _FIELDS.sub("", self.text)):
             raise ValueError(f"not a path: {text!r} (its fields are {{tag}}, {{date}} and {{hour}})")

@@ -188,9 +188,9 @@ def open_fifo(path: str) -> int:
 
 
 def check_is_fifo(path: str) -> None:
-    """Raise SourceError if something else than a pipe is at *path*, and OSError if nothing is."""
+    """Raise SourceError if what is at *path* is not a pipe, and OSError if nothing is there."""
     if not stat.S_ISFIFO(os.lstat(path).st_mode):
-        raise SourceError(path, "something else than a pipe is already there (choose another path)")
+        raise SourceError(path, "a file that is not a pipe is already there (choose another path)")
 
 
 def check_place(path: str, identity: os.stat_result) -> None:
@@ -200,7 +200,7 @@ def check_place(path: str, identity: os.stat_result) -> None:
             return
     except FileNotFoundError:
         pass
-    raise SourceError(path, "its file was removed or replaced; what is there now is used, or a new one made")
+    raise SourceError(path, "its file was removed or replaced: the hub uses what is there now, or makes a new pipe")
 
 
 def as_data(item: Item, tag: bytes | None) -> Data:

@@ -111,7 +111,7 @@ class Files(SourceTable, frozen=True, kw_only=True, tag="files"):
 
     def __post_init__(self) -> None:
         if not self.paths:
-            raise ValueError("a source of type files without paths")
+            raise ValueError("a source of type files needs paths")
         if self.multiline is not None and self.parse != "text":
             raise ValueError('multiline joins lines of text: leave out parse, or write parse = "text"')
 
@@ -138,7 +138,7 @@ class Http(PermittedTable, frozen=True, kw_only=True, tag="http"):
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.address is None):
-            raise ValueError("a source of type http has a path or an address")
+            raise ValueError("a source of type http needs a path or an address")
 
     @classmethod
     def at(cls, place: Place) -> Http:
@@ -193,7 +193,7 @@ class Jetstream(SourceTable, frozen=True, kw_only=True, tag="jetstream"):
     def __post_init__(self) -> None:
         check_place(self)
         if self.tag is not None:
-            raise ValueError("the messages of other hubs have tags of their own: leave out tag")
+            raise ValueError("messages of other hubs keep their own tags (leave out tag)")
 
     @property
     def where(self) -> str:

@@ -13,11 +13,11 @@ Not here: what a table may hold (hub.sources.kinds), what a source does (hub.sou
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hub.errors import MpsrError, SocketError, SourceError
+from hub.extras import without_extra
 from hub.service.tables import type_of
 from hub.sources.kinds import Datagram, Fifo, Files, Http, Jetstream, Journald, Kmsg, Pickle, SourceTable, Tcp
 from hub.sources.source import Source
@@ -40,8 +40,7 @@ class Row(NamedTuple):
     is_socket: bool = True
     """Whether its file is a socket."""
     extra: str = ""
-    """The extra of the distribution that it needs, and a module of it."""
-    module_of_extra: str = ""
+    """The extra of the distribution that it needs."""
     metavar: str = "PATH"
     sample: str = "/run/mpsr/{}"
     has_shown: bool = False
@@ -74,7 +73,6 @@ SOURCES: Mapping[str, Row] = {
         "HttpSource",
         "Listen for HTTP: lines, JSON, OpenTelemetry.",
         extra="http",
-        module_of_extra="aiohttp",
         metavar="PATH|HOST:PORT",
         has_shown=True,
     ),
@@ -115,7 +113,6 @@ SOURCES: Mapping[str, Row] = {
         "Collect the messages of other hubs from a NATS stream.",
         is_socket=False,
         extra="nats",
-        module_of_extra="nats",
         metavar="URL",
         sample="nats://127.0.0.1:4222",
         has_shown=True,
@@ -142,8 +139,8 @@ def as_source_error(table: SourceTable, error: Exception) -> SourceError:
 def check_extra(table: SourceTable) -> None:
     """Check that the libraries which the source for *table* needs are installed. Raises SourceError."""
     row = SOURCES[type_of(table)]
-    if row.extra and importlib.util.find_spec(row.module_of_extra) is None:
-        raise SourceError(table.where, f"it needs a library that is not there: pip install 'mpsr[{row.extra}]'")
+    if row.extra and (fault := without_extra("it", row.extra)):
+        raise SourceError(table.where, fault)
 
 
 def load(table: SourceTable) -> type[Any]:

@@ -90,7 +90,7 @@ async def _read(request: web.BaseRequest, intake: Intake, bytes_max: int) -> tup
             async with asyncio.timeout(left_s):
                 part = await _next_part(request.content, intake)
         except TimeoutError:
-            raise Refused(408, "the body comes too slowly") from None
+            raise Refused(408, "the body arrives too slowly") from None
         except (web.RequestPayloadError, OSError) as error:
             forget(error)  # the request keeps it
             raise _cut_off() from None

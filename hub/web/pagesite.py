@@ -69,7 +69,7 @@ class PageSite:
         if not self._door.is_own_host(request.headers.get("Host", "")):
             raise Refused(403, "Host must be an address, localhost, or one of the hosts in the table [web]")
         if request.method not in METHODS:
-            raise Refused(405, "everything here is for GET")
+            raise Refused(405, f"only {' and '.join(METHODS)} are allowed here")
         handler = ROUTES.get(request.path)
         if handler is not None:
             return await handler(self, request, connection)
@@ -85,7 +85,7 @@ class PageSite:
             raise Refused(403, "this WebSocket is for the hub's own page")
         is_plain = "Sec-WebSocket-Protocol" not in headers and request.method == "GET"
         if not is_plain or not web.WebSocketResponse().can_prepare(request):
-            raise Refused(400, "this is a WebSocket, without subprotocols")
+            raise Refused(400, "only a WebSocket without subprotocols is accepted here")
         rpc = Rpc(request, connection, self._intake(connection), self._visit.commands)
         return await rpc.serve(self._door, partial(self._greet, connection))
 

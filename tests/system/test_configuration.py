@@ -267,11 +267,11 @@ def test_a_source_that_cannot_be_used(tmp_path: Path) -> None:
     way = str(tmp_path / "way")
     options = ["--socket", str(tmp_path / "hub.sock"), "--journal", str(tmp_path / "journal")]
     done = mpsr("hub", "--check", "--fifo", way, *options)
-    said = f"mpsr: source {way}: something else than a pipe is already there (choose another path)\n"
+    said = f"mpsr: source {way}: a file that is not a pipe is already there (choose another path)\n"
     assert (done.returncode, done.stderr.decode()) == (1, said)
     with HubProcess(tmp_path, "--fifo", way) as hub:
         (source,) = hub.stats()["sources"]
-        wrong = "something else than a pipe is already there (choose another path)"
+        wrong = "a file that is not a pipe is already there (choose another path)"
         assert source["state"] == wrong
         row = call("sources", path=hub.socket)["sources"][1]
         assert (row["type"], row["state"], row["last_error"]) == ("fifo", "failed", wrong)

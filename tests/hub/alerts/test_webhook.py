@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from hub.alerts.firing import Firing, firing_of
-from hub.alerts.webhook import NTFY_CHARS_MAX, Webhook, body_of, check_webhook
+from hub.alerts.table import Alert
+from hub.alerts.webhook import NTFY_CHARS_MAX, TEMPLATES, Webhook, check_webhook
 from hub.alerts.window import Fired, Match
 from hub.sinks.sink import Halted, SinkFault
 from tests.hub.alerts.receiver import Receiver
@@ -75,7 +76,7 @@ def test_a_server_that_hangs() -> None:
 
 def test_slack() -> None:
     """The text of Slack escapes what has a meaning there, and ends with a link."""
-    content, headers = body_of(firing(link="https://logs.example/"), "slack")
+    content, headers = TEMPLATES["slack"](firing(link="https://logs.example/"))
     assert headers == {"Content-Type": "application/json"}
     assert b"a: 2 messages, 5 since" in content
     assert "&lt;b&gt;&amp;\\n…".encode() in content
@@ -86,12 +87,12 @@ def test_slack() -> None:
 def test_ntfy() -> None:
     """ntfy gets plain text, short enough to be no attachment, and the link as a header."""
     long = firing_of(alert_of(link="https://h"), bytes(16), FIRED, [message(7, message="…" * 1000)] * 6)
-    content, headers = body_of(long, "ntfy")
+    content, headers = TEMPLATES["ntfy"](long)
     assert len(content.decode()) == NTFY_CHARS_MAX
     assert len(content) < 4096
     assert headers["Title"] == "mpsr: a"
     assert headers["Click"] == long.link
-    assert "Click" not in body_of(firing(), "ntfy").headers
+    assert "Click" not in TEMPLATES["ntfy"](firing()).headers
 
 
 def test_check(tmp_path: Path) -> None:
@@ -100,3 +101,8 @@ def test_check(tmp_path: Path) -> None:
     for keys in ({"headers_file": str(tmp_path / "absent")}, {"tls_ca": str(tmp_path / "absent")}):
         with pytest.raises(SinkFault, match="absent"):
             check_webhook(alert_of(url="https://127.0.0.1:1/", **keys))
+
+
+def test_every_template_of_the_table_has_a_form() -> None:
+    """Neither list has a name that the other lacks."""
+    assert set(TEMPLATES) == set(get_args(get_type_hints(Alert)["template"]))

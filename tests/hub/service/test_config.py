@@ -116,8 +116,8 @@ def test_access(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('read = ["a"]', "access for nobody (add allow or deny"),
-        ('allow = ["all"]', "access to nothing (add methods"),
+        ('read = ["a"]', "the table names nobody (add allow or deny"),
+        ('allow = ["all"]', "the table grants nothing (add methods"),
         (
             'allow = ["all"]\nmethods = ["tial"]',
             "no method matches 'tial' (there are: alert_dry_run, alert_silence, alert_test, alerts, ",

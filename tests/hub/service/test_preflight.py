@@ -195,7 +195,7 @@ def test_a_disk_that_is_read_only(small_disk: Path) -> None:
             None,
             "{tmp}/shared can be written by everybody: another user could take its place (choose a path ",
         ),
-        ("file", None, "something else than a pipe is already there (choose another path)"),
+        ("file", None, "a file that is not a pipe is already there (choose another path)"),
         ("way", "no-such-group", "no such group: no-such-group"),
         ("file/way", None, "there is no folder {tmp}/file (make it, or choose another path)"),
     ],

@@ -91,10 +91,10 @@ def test_a_refusal_is_stored_and_covered_later() -> None:
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("print('done', flush=True); input()", "has printed b'done'"),
+        ("print('done', flush=True); input()", "the child printed b'done'"),
         ("print(9, flush=True); input()", "was sent nothing after 2"),
-        ("print('refused 9 x', flush=True); input()", "refused 9, which does not wait"),
-        ("print('1\\nrefused 1 x', flush=True); input()", "refused 1, which does not wait"),
+        ("print('refused 9 x', flush=True); input()", "refused 9, which it had not been sent"),
+        ("print('1\\nrefused 1 x', flush=True); input()", "refused 1, which it had not been sent"),
         ("print('1' * 5000, end='', flush=True); input(); input()", "more than 4096 bytes"),
         ("raise SystemExit(3)", "exit code 3"),
         ("import os; os.kill(os.getpid(), 9)", "killed by signal 9"),

@@ -298,7 +298,7 @@ def test_large_blocks(server: NatsServer, host: Alone) -> None:
 def test_a_stream_of_others(server: NatsServer, host: Alone) -> None:
     """One that does not take our subject is a fault with a sentence."""
     asyncio.run(ask(server, "STREAM.CREATE.LOGS", {"name": "LOGS", "subjects": ["other.*"]}))
-    with pytest.raises(SinkFault, match=r"does not take mpsr\.\* \(add it"):
+    with pytest.raises(SinkFault, match=r"does not accept mpsr\.\* \(add it"):
         sink_of(host, table_of(server))
     asyncio.run(ask(server, "STREAM.UPDATE.LOGS", {"name": "LOGS", "subjects": ["other.*", "mpsr.>"]}))
     sink_of(host, table_of(server))
@@ -325,7 +325,7 @@ def test_what_is_no_acknowledgement(server: NatsServer, host: Alone, answer: byt
     replying.start()
     assert is_subscribed.wait(30)
     sink = sink_of(host, table_of(server))
-    with pytest.raises(SinkFault, match=r"is no acknowledgement of the stream LOGS|answer cannot be read"):
+    with pytest.raises(SinkFault, match=r"is not an acknowledgement of the stream LOGS|answer cannot be read"):
         sink.deliver_stored([stored(1)])
     is_over.set()
     replying.join(30)

@@ -226,7 +226,7 @@ def test_what_is_no_pipe_is_not_touched(kind: str, tmp_path: Path) -> None:
     else:
         path.symlink_to("elsewhere")
     before = os.lstat(path)
-    with pytest.raises(SourceError, match="something else than a pipe is already there"):
+    with pytest.raises(SourceError, match="a file that is not a pipe is already there"):
         fifo.open_fifo(str(path))
     assert os.lstat(path) == before
 

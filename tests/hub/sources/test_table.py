@@ -87,7 +87,7 @@ def test_tables_of_files() -> None:
     assert len(TagTemplate.parse("{path}").of("/x" * TAG_BYTES_MAX)) == TAG_BYTES_MAX
     assert GlobPath.of_shell("*.log") == f"{os.getcwd()}/*.log"
     for given, problem in (
-        ({"paths": []}, "without paths"),
+        ({"paths": []}, "needs paths"),
         ({"paths": ["*.log"]}, "not an absolute path.*like /var/log"),
         ({"paths": ["/var/log/"]}, "a folder, not files"),
         ({"paths": ["/x"], "tag": "{file}"}, "its fields are"),

@@ -42,7 +42,7 @@ def test_files(tmp_path: Path) -> None:
         ("/page/%2e%2e/pagesite.py", "GET", {}, 404, "nothing here"),
         ("/page/", "GET", {}, 404, "nothing here"),
         ("/index.html", "GET", {}, 404, "nothing here"),
-        ("/", "POST", {}, 405, "for GET"),
+        ("/", "POST", {}, 405, "only GET and HEAD"),
         ("/", "GET", {"Host": "evil.example.org"}, 403, "Host must be"),
         ("/messages", "GET", {}, 401, "Authorization"),
         ("/messages", "GET", {"Authorization": "Bearer x"}, 401, "Authorization"),
