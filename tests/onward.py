@@ -41,7 +41,10 @@ JOURNAL_SIZE = "256MiB"
 SAMPLE_S = 0.5
 GROWTH_MAX = 0.05
 QUIET_S = 120.0
-"""How long no message may arrive anywhere before the rest counts as missing. A busy machine takes its time."""
+"""
+How long no message may arrive anywhere before the rest counts as missing, and a hub may take to answer. A busy machine
+takes its time.
+"""
 
 SINKS = """
 [[sinks]]
@@ -139,7 +142,7 @@ class Onward:
 
     def _is_all_open(self) -> bool:
         hubs = (self.one, self.two, self.three)
-        rows = [row for hub in hubs for what in ("sources", "sinks") for row in call(what, path=hub.socket)[what]]
+        rows = [row for hub in hubs for what in ("sources", "sinks") for row in ask(hub, what)[what]]
         return all(row["state"] == "open" for row in rows)
 
     def run(self, seconds: float) -> None:
@@ -216,7 +219,7 @@ class Onward:
         return all(feeder.fault_of(tally.rows.get(feeder.tag, Row())) is None for feeder in self.feeders)
 
     def _sinks(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = call("sinks", path=self.one.socket)["sinks"]
+        rows: list[dict[str, Any]] = ask(self.one, "sinks")["sinks"]
         return rows
 
     @property
@@ -279,9 +282,9 @@ class Onward:
 
     def pause_a_sink(self) -> None:
         name = self.dice.choice(["file", "forward", "blocks", "json", "otlp", "exec"])
-        call("sink_pause", {"name": name}, path=self.one.socket)
+        ask(self.one, "sink_pause", name=name)
         self._pause.wait(self.dice.uniform(0.1, 1.0))
-        call("sink_resume", {"name": name}, path=self.one.socket)
+        ask(self.one, "sink_resume", name=name)
 
     def rotate_the_log(self) -> None:
         log = self._folder / "one" / "app.log"
@@ -302,6 +305,12 @@ ACTIONS: list[Callable[[Onward], None]] = [
     Onward.pause_a_sink,
     Onward.rotate_the_log,
 ]
+
+
+def ask(hub: HubProcess, method: str, **params: Any) -> dict[str, Any]:
+    """Return the answer of *hub*, for which a busy machine may take its time."""
+    answer: dict[str, Any] = call(method, params, path=hub.socket, timeout=QUIET_S)
+    return answer
 
 
 def growth_of(samples: Sequence[tuple[float, dict[str, int]]], name: str) -> tuple[list[float], float]:
