@@ -56,6 +56,8 @@ REST_S, REST_S_MAX = 0.002, 0.05
 After the first time of work, the thread pauses for as long, so that the event loop gets the interpreter; at most for
 the second one.
 """
+REST_S_MIN = 0.00005
+"""Less does not let another thread that waits for the interpreter have it."""
 STREAMS_MAX = 64
 """Tails at once, of all users: each keeps a segment open, and up to 1.3 MB in memory."""
 T = TypeVar("T")
@@ -76,19 +78,41 @@ class Page(NamedTuple):
 
 class Pace:
     """
-    Pauses the thread for as long as it has worked, so that the event loop gets the interpreter: each time that it has
-    worked for `REST_S`. The pace of sinks is another one (hub.sinks.pace).
+    Pauses the thread for as long as it has worked, by *clock*, so that the event loop gets the interpreter: each time
+    that it has worked for *after_s* seconds.
+
+    *total*: the processor time of all threads, if *clock* is that of this one. Then a pause is not longer than the
+    other threads have worked since the last one, and at least `REST_S_MIN`.
     """
 
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
+    def __init__(
+        self,
+        clock: Callable[[], float] | None = None,
+        *,
+        after_s: float = REST_S,
+        total: Callable[[], float] | None = None,
+    ) -> None:
+        self._after_s = after_s
+        self._clock = clock or time.perf_counter
+        self._total = total
+        self._total_before = 0.0 if total is None else total()
+        self._began = self._clock()
 
     def rest(self) -> None:
         """Sleep, if it is time."""
-        worked_s = time.perf_counter() - self._began
-        if worked_s >= REST_S:
-            time.sleep(min(worked_s, REST_S_MAX))
-            self._began = time.perf_counter()
+        worked_s = self._clock() - self._began
+        if worked_s >= self._after_s:
+            time.sleep(self._pause_s(worked_s))
+            self._began = self._clock()
+
+    def _pause_s(self, worked_s: float) -> float:
+        if self._total is not None:
+            before, self._total_before = self._total_before, self._total()
+            others_s = self._total_before - before - worked_s
+            # A pause three times as long would cost the hub a seventh, not a third, of what it can receive; but then a
+            # sink does not keep up with small batches.
+            return min(worked_s, REST_S_MAX, max(others_s, REST_S_MIN))
+        return min(worked_s, REST_S_MAX)
 
 
 class Selection(Query):

@@ -7,7 +7,6 @@ portions        what a sink is given: the journal after its cursor, filtered, de
                 forms
 orders          what the event loop wants done on its thread
 waker           how it waits
-pace            how it lets the event loop go first
 place           its cursor
 reporter        what a sink has lost or can never deliver, once: deadletter stores it, reported knows what was
 figures         its counters and its rate

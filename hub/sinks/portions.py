@@ -14,18 +14,18 @@ Not here: the form of what a sink gets (hub.sinks.forms), when to read, and what
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from hub.control.reading import OMITTED
+from hub.control.reading import OMITTED, Pace
 from hub.journal.reader import Gap, Reader
 from hub.message import DEAD_TAG, Batch, Message
 from hub.query.query import Query
 from hub.sinks.forms import Form
 from hub.sinks.kinds import SinkTable
-from hub.sinks.pace import Pace
 
 PORTION_BYTES = 256 << 10
 _OMITTED_BYTES_MAX = 256
@@ -62,12 +62,12 @@ class TooLarge(NamedTuple):
 class Portions(Generic[T]):
     """What *table* wants of the messages of *reader*, which begins after the sequence *after*, in the form *form*."""
 
-    def __init__(self, table: SinkTable, reader: Reader, after: int, form: Form[T], pace: Pace) -> None:
+    def __init__(self, table: SinkTable, reader: Reader, after: int, form: Form[T], pace: Pace | None = None) -> None:
         self._by_tag = Query(tag=table.tag or None)
         self._wants_dead = any(glob.startswith(_OWN) for glob in table.tag)
         self._reader = reader
         self._form = form
-        self._pace = pace
+        self._pace = pace or Pace(time.thread_time)
         self._items: list[T] = []  # of the portion that is being made
         self._size = 0
         self._after = self._given = after  # the last sequence that was looked at, and that was returned

@@ -12,8 +12,7 @@ Always true:
 
 Not here: which sinks run (hub.sinks.sinks), reading and filters (hub.sinks.portions), the form of what a sink gets
 (hub.sinks.forms), the cursor (hub.sinks.place), orders on their way (hub.sinks.orders), destinations (hub.sinks.file),
-counters and the rate (hub.sinks.figures), pauses for the event loop (hub.sinks.pace), what is lost or refused
-(hub.sinks.reporter).
+counters and the rate (hub.sinks.figures), what is lost or refused (hub.sinks.reporter).
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from hub.control.reading import Pace
 from hub.delays import Delays
 from hub.entries import NS
 from hub.errors import HubClosed
@@ -38,7 +38,6 @@ from hub.sinks.figures import Figures
 from hub.sinks.forms import deliver, form_of
 from hub.sinks.kinds import SinkTable
 from hub.sinks.orders import Orders
-from hub.sinks.pace import Pace, clock_of_this_thread
 from hub.sinks.place import Place
 from hub.sinks.portions import Missing, Portion, Portions, TooLarge
 from hub.sinks.reporter import Reporter
@@ -48,6 +47,8 @@ from hub.sinks.table import make
 from hub.sinks.waker import Waker
 from hub.waiting import until_set
 
+REST_S = 0.0002
+"""After so short a time of work it rests: a thread that waits for the interpreter would wait for up to 5 ms else."""
 LINGER_S = 0.02
 """The least time between two wake-ups of a sink, however many commits there are."""
 RETRY_FIRST_S, RETRY_MOST_S = 0.25, 30.0
@@ -104,7 +105,6 @@ class Runner:
         self._reporter = Reporter(table.cursor, journal, reports, self._figures, self._call)
         self._sink: SinkBase | None = None
         self._loop = asyncio.get_running_loop()
-        self._loop_clock = clock_of_this_thread()
         on_known = functools.partial(self._loop.call_soon_threadsafe, on_moved)
         self._place = Place(table, journal, on_known, self._reporter.forget)
         self._ended = asyncio.Event()
@@ -249,7 +249,7 @@ class Runner:
             while True:
                 self._check()
                 self.waker.wait()
-        self._pace = Pace(self._loop_clock)
+        self._pace = Pace(time.thread_time, after_s=REST_S, total=time.process_time)
         sink = self._sink = self._make(self.table, self)
         portions: Portions[Any] | None = None
         try:

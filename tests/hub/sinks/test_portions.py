@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from hub.message import DEAD_TAG
 from hub.sinks import forms
 from hub.sinks import portions as module
 from hub.sinks.forms import Decoded, Undecoded
-from hub.sinks.pace import Pace
 from hub.sinks.portions import Missing, Portion, Portions, TooLarge
 from hub.sinks.values import Level, Where
 from tests.hub.sinks.delivering import TABLE, batch, hub_in, numbered
@@ -54,7 +52,7 @@ def read(*found: Batch | Gap, after: int = 0, messages_max: int = 100, **table: 
     """Return portions as (numbers, upto), and everything else as it is."""
     reader: Any = Given(*found)
     wanted = msgspec.structs.replace(TABLE, **table)
-    made = Portions(wanted, reader, after, Decoded(wanted, messages_max), Pace(time.process_time))
+    made = Portions(wanted, reader, after, Decoded(wanted, messages_max))
     shown = [
         ([message.record["n"] for message in each.items], each.upto) if isinstance(each, Portion) else each
         for each in made.read()
@@ -145,7 +143,7 @@ def test_an_unreadable_entry_is_a_loss_of_its_client(tmp_path: Path) -> None:
         async with hub_in(tmp_path) as rig:
             broken = Batch(b"t", codec.join((codec.stamp(1) + b"\xc1", codec.stamp(1) + b"\x81\xa1n\x02"), 2), 2)
             await rig.journal.append([numbered(0), broken])
-            found = list(Portions(TABLE, rig.journal.read(), 0, Decoded(TABLE, 100), Pace(time.process_time)).read())
+            found = list(Portions(TABLE, rig.journal.read(), 0, Decoded(TABLE, 100)).read())
             assert [each.upto for each in found] == [3]
             assert isinstance(found[0], Portion)
             assert [message.tag for message in found[0].items] == ["t", "mpsr.loss.client", "t"][: len(found[0].items)]
@@ -157,7 +155,7 @@ def undecoded(*found: Batch | Gap, after: int = 0, entry_bytes_max: int = 1 << 2
     """Return what a sink gets that takes batches of up to 64 bytes, as (numbers, sequences, bytes, upto)."""
     reader: Any = Given(*found)
     wanted = msgspec.structs.replace(TABLE, **table)
-    made = Portions(wanted, reader, after, Undecoded(wanted, 64, entry_bytes_max), Pace(time.process_time))
+    made = Portions(wanted, reader, after, Undecoded(wanted, 64, entry_bytes_max))
     return [
         (
             [
