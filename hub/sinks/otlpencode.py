@@ -63,12 +63,13 @@ def _parts_of(messages: Sequence[Message], uid: str, host: str) -> list[_Part]:
 
 def _joined(parts: Sequence[_Part]) -> bytes:
     """Return the body for *parts*, of which adjacent ones may share the same."""
-    resources: list[bytes] = []
+    pieces: list[bytes] = []  # joined once: each copy of a large body takes time
     for common, group in groupby(parts, itemgetter(0)):
-        of_scope = b"".join((_scope(common.scope), *chain.from_iterable(map(itemgetter(1), group))))
-        resource = pack_field(0x0A, _resource(common.tag, common.host, common.resource))
-        resources.append(pack_field(0x0A, resource + pack_field(0x12, of_scope)))
-    return b"".join(resources)
+        scope, records = _scope(common.scope), [*chain.from_iterable(map(itemgetter(1), group))]
+        size = len(scope) + sum(map(len, records))
+        resource = pack_field(0x0A, _resource(common.tag, common.host, common.resource)) + head_of_field(0x12, size)
+        pieces += (head_of_field(0x0A, len(resource) + size), resource, scope, *records)
+    return b"".join(pieces)
 
 
 def _shared(message: Message, host: str) -> _Shared:
