@@ -222,6 +222,9 @@ class Onward:
         rows: list[dict[str, Any]] = ask(self.one, "sinks")["sinks"]
         return rows
 
+    def _is_otlp_open(self) -> bool:
+        return self.collected.is_good and all(row["state"] == "open" for row in self._sinks() if row["name"] == "otlp")
+
     @property
     def messages(self) -> int:
         """The number of messages that were stored."""
@@ -278,6 +281,8 @@ class Onward:
             self._pause.wait(self.dice.uniform(0.1, 2.0))
 
     def let_the_collector_misbehave(self) -> None:
+        """When the sink has delivered since the last time: its pauses would grow faster than requests are refused."""
+        eventually(self._is_otlp_open, "the collector has taken something again", timeout=QUIET_S)
         self.collected.misbehave(self.dice.choice(["busy", "away", "cut", "closing", "broken"]))
 
     def pause_a_sink(self) -> None:

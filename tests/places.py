@@ -141,6 +141,11 @@ class Collected:
             self._collector.manners[:0] = [manner] * 3
 
     @property
+    def is_good(self) -> bool:
+        """Whether it takes the next request."""
+        return self._collector.manners[0] == "good"
+
+    @property
     def fault(self) -> str | None:
         """What was sent that the protocol forbids."""
         return f"otlp: {self._collector.faults[:3]}" if self._collector.faults else None
