@@ -2,7 +2,7 @@
 The method `alert_dry_run`: how often would an alert have fired, had it been there?
 
 Always true: it decides as the alert does that runs (hub.alerts.watch), had that begun with the first message; only
-messages that the caller may read count.
+messages that the caller may read count, and no gaps in the journal.
 
 Not here: the same over the files of a journal, for the command line (hub.alerts.replay), streaming in stages
 (hub.control.looking).
@@ -11,20 +11,23 @@ Not here: the same over the files of a journal, for the command line (hub.alerts
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Annotated, Any
 
 import msgspec
 
 from hub.alerts.table import COUNT_MAX, NEVER, NO_COUNT, NOT_DEAD
 from hub.alerts.window import Fired, Rule, Window
+from hub.control.counting import Counted
 from hub.control.looking import Looking
+from hub.control.pieces import pieces
 from hub.control.selecting import Filters
 from hub.control.typed import parameters_of, values_of
 from hub.entries import NS
 from hub.errors import InvalidParams
 from hub.intake import Intake
-from hub.message import Message
+from hub.journal.reader import Gap
+from hub.message import Batch, Message
 from hub.quantities import Duration
 from hub.query.rendering import rfc3339
 from hub.wire.jsonrpc import Request
@@ -70,7 +73,14 @@ class DryRun:
             tag=[*filter(None, tags), NEVER, *(() if any(tag.startswith("mpsr.") for tag in tags) else (NOT_DEAD,))],
             since=SINCE if params.since is None else params.since,
         )
-        return self._looking.stages(request, caller, wanted, firings, firings.value)
+        return self._looking.stages(request, caller, wanted, firings, firings.value, kind=Stored)
+
+
+class Stored(Counted):
+    """A selection of messages that are in the journal. An alert does not count a gap, which other readers report."""
+
+    def pieces(self, found: Batch | Gap, cut: Callable[[Batch], Iterator[Batch]] = pieces) -> Iterator[Batch | Gap]:
+        return super().pieces(found, cut) if isinstance(found, Batch) else iter(())
 
 
 class Firings:

@@ -21,7 +21,7 @@ import msgspec
 from hub.alerts.search import link_to
 from hub.alerts.table import Alert
 from hub.alerts.window import Fired, Match
-from hub.control.reading import pieces
+from hub.control.pieces import pieces
 from hub.journal.reader import Reader
 from hub.message import Batch, Message
 from hub.quantities import counted

@@ -8,6 +8,7 @@ sql                      a query in SQL, run by a process; sqlchild: what the pr
 selecting                the parameters that these methods have in common
 counting                 counts for callers, in steps
 reading                  the thread that reads the journal for callers, in steps
+pieces                   large batches, cut into pieces; largebatches: those that several steps read
 filters                  what to select, as callers write it
 globs                    globs of callers that would take long to compile
 figures                  the counters and gauges that stats returns

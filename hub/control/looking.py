@@ -147,15 +147,19 @@ class Looking:
         value_of: Callable[[], dict[str, Any]],
         *,
         newest: int | None = None,
+        kind: type[Counted] = Counted,
     ) -> AsyncIterator[dict[str, Any]]:
-        """Have *tally* count the messages that match, or the *newest* of them, and yield what *value_of* returns."""
+        """
+        Have *tally* count the messages that match, or the *newest* of them, and yield what *value_of* returns. *kind*
+        is the kind of selection.
+        """
         end, after = self._journal.last_sequence, 0
         readings, clock = self._readings, asyncio.get_running_loop().time
         with readings.place(caller):
             if newest is not None:
                 recent = await selection_of(params, caller, readings, Selection)
                 after = await before_last(self._journal, readings, (request, caller), recent, newest, 0, end)
-            query = await selection_of(params, caller, readings, Counted, before=end + 1)
+            query = await selection_of(params, caller, readings, kind, before=end + 1)
             counting = Counting(self._journal.path, query, tally, after)
             shown_at = clock()
             try:

@@ -102,7 +102,7 @@ class Messages:
                 after = params.after
             else:
                 after = await self._before_last(request, caller, selection, params, self._journal.last_sequence)
-            reading = Reading(self._journal, selection, after)
+            reading = self._readings.begin(self._journal, selection, after)
             try:
                 yield {"messages": [], "next": after}
                 while not selection.is_over:
@@ -132,7 +132,7 @@ class Messages:
             if params.before is not None:
                 end = min(end, params.before - 1)
             after = await self._before_last(request, caller, selection, params, end)
-        reading = Reading(self._journal, selection, after)
+        reading = self._readings.begin(self._journal, selection, after)
         try:
             return await self._page(request, reading, caller, params.limit)
         finally:

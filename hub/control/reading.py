@@ -7,9 +7,11 @@ Always true:
   so that the event loop gets the interpreter. A larger entry is not decoded: it appears without its record, with its
   size;
 - only what the caller may read is decoded (hub.access.TagRights), and a change of the rules counts from the next step;
-- a reading that waits for its caller keeps no more than a window of a segment and one small batch in memory.
+- a reading that waits for its caller keeps no more than a window of a segment and one piece in memory. Larger batches
+  are kept for all readings together, until they were not used for `LET_GO_S`.
 
-Not here: filters (hub.control.filters), the methods (hub.control.methods), requests (hub.dispatch).
+Not here: pieces (hub.control.pieces), large batches (hub.control.largebatches), filters (hub.control.filters), the
+methods (hub.control.methods), requests (hub.dispatch).
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-import msgpack
 import msgspec
 
-from hub import entries as codec
 from hub.access import TagRights
 from hub.budget import half_of_rest
+from hub.control.largebatches import LargeBatches
+from hub.control.pieces import OMITTED, PIECE_BYTES, pieces
 from hub.errors import CommandError
 from hub.intake import Intake
 from hub.journal.journal import Journal
@@ -37,16 +39,11 @@ from hub.query.packed import pack
 from hub.query.query import Query
 from hub.query.rendering import render_json
 from hub.users import User
-from hub.wire.frame import INLINE_BYTES, UNPACK_FAULTS
 from hub.wire.jsonrpc import TOO_MANY
 
 STEP_S = 0.02
-PIECE_BYTES = 64 << 10
-"""A millisecond or two of decoding, during which nothing else runs."""
 HEAVY_BYTES = 1 << 20
 """A reader that has read a larger batch may keep its bytes, so it is closed after the step."""
-ENTRY_BYTES_MAX = 256 << 10
-"""A larger entry is not decoded: its values can take 80 times its size, and too long."""
 PAGE_BYTES = 64 << 10
 """A page exceeds this by at most its last message."""
 MESSAGE_BYTES_MAX = 128 << 10
@@ -58,6 +55,8 @@ the second one.
 """
 REST_S_MIN = 0.00005
 """Less does not let another thread that waits for the interpreter have it."""
+LET_GO_S = 5.0
+"""How often the large batches are discarded that were not used meanwhile."""
 STREAMS_MAX = 64
 """Tails at once, of all users: each keeps a segment open, and up to 1.3 MB in memory."""
 T = TypeVar("T")
@@ -153,8 +152,11 @@ class Selection(Query):
             if self.is_over:
                 return
 
-    def pieces(self, found: Batch | Gap) -> Iterator[Batch | Gap]:
-        """Yield *found* in small pieces, if the caller may read it. Sets `is_over` if it is later than *until*."""
+    def pieces(self, found: Batch | Gap, cut: Callable[[Batch], Iterator[Batch]] = pieces) -> Iterator[Batch | Gap]:
+        """
+        Yield *found* in small pieces, if the caller may read it: as *cut* yields them, if it is large. Sets `is_over`
+        if it is later than *until*.
+        """
         self.pace.rest()
         if self.is_behind(found):
             self.is_over = True
@@ -162,7 +164,7 @@ class Selection(Query):
             if self.rights.may_read(LOSS_TAG.decode()):
                 yield found
         elif self.rights.may_read(found.tag.decode("utf-8", "replace")):
-            yield from pieces(found) if len(found.entries) > PIECE_BYTES else (found,)
+            yield from cut(found) if len(found.entries) > PIECE_BYTES else (found,)
 
     def is_behind(self, found: Batch | Gap) -> bool:
         """Return whether *found*, and all that follows, is later than what is wanted."""
@@ -180,62 +182,6 @@ class Selection(Query):
                     yield message
 
 
-def pieces(batch: Batch, *, piece_bytes: int = PIECE_BYTES, entry_bytes_max: int = ENTRY_BYTES_MAX) -> Iterator[Batch]:
-    """Yield a large *batch* as several of about *piece_bytes*. Of an entry that is too large there is only the size."""
-    view, sequence, at = memoryview(batch.entries), batch.sequence, codec.ARRAY_HEADER_BYTES
-    end = batch.sequence + batch.count
-    has_markers = codec.array_length(batch.entries) != batch.count
-    while at < len(view) and sequence < end:
-        count, length = codec.count_well_formed(view[at : at + piece_bytes])
-        if count:
-            entries = codec.join((view[at : at + length],), count)
-        elif length := _length_of(view, at):
-            count = 1
-            entries = codec.join((_omitted(length) if length > entry_bytes_max else view[at : at + length],), 1)
-        else:
-            break
-        if has_markers:
-            count = codec.count_messages(entries)
-        if count > end - sequence:  # more than announced: the others have no sequence
-            count = end - sequence
-            entries = codec.join(codec.split_raw(entries)[:count], count)
-        home = batch.home_of(sequence)
-        yield msgspec.structs.replace(batch, entries=entries, count=count, sequence=sequence, crc=None, home=home)
-        sequence += count
-        at += length
-    if sequence < end:  # the rest is not msgpack: one loss, which the reader makes of it
-        entries = codec.join((view[at : at + piece_bytes],), end - sequence)
-        home, count = batch.home_of(sequence), end - sequence
-        yield msgspec.structs.replace(batch, entries=entries, count=count, sequence=sequence, crc=None, home=home)
-
-
-def _length_of(view: memoryview, at: int) -> int:
-    """Return the length of the one entry at *at*, 0 if it is not whole."""
-    rest = len(view) - at
-    unpacker = msgpack.Unpacker(read_size=rest, max_buffer_size=rest)
-    for start in range(at, len(view), PIECE_BYTES):
-        unpacker.feed(view[start : start + PIECE_BYTES])
-        try:
-            unpacker.skip()
-        except msgpack.OutOfData:
-            continue
-        except UNPACK_FAULTS:
-            return 0
-        length: int = unpacker.tell()
-        # Entries that were accepted unchecked are not larger (hub.wire.payload).
-        is_checked = length > INLINE_BYTES
-        return length if is_checked or codec.is_whole(codec.join((view[at : at + length],), 1)) else 0
-    return 0
-
-
-def _omitted(size: int) -> bytes:
-    return codec.UNSTAMPED + msgspec.msgpack.encode({OMITTED: size})
-
-
-OMITTED = "mpsr.omitted_bytes"
-"""The one field of a message that is too large to be sent to a caller: its size, stored or as JSON."""
-
-
 def as_json(message: Message) -> bytes:
     """Return *message* as in ``--output json``."""
     return render_json(message).encode("utf-8", "replace")
@@ -250,18 +196,24 @@ def bounded(message: Message, encode: Callable[[Message], bytes]) -> bytes:
 
 
 class Reading:
-    """Reads what *query* wants, forward from the sequence *after*. `step` is called on a thread; one step at a time."""
+    """
+    Reads what *query* wants, forward from the sequence *after*. `step` is called on a thread; one step at a time.
 
-    def __init__(self, journal: Journal, query: Selection, after: int) -> None:
+    *large* keeps the large batches, between the steps of all readings.
+    """
+
+    def __init__(self, journal: Journal, query: Selection, after: int, large: LargeBatches) -> None:
         self.query = query
         self.next = after
         """The last sequence that it has looked at."""
         self._journal = journal
+        self._large = large
         self._reader: Reader | None = None
-        self._found: Iterator[Message | None] | None = None
-        self._missed = 0
-        self._is_large = False  # the batch at which it is
         self._is_heavy = False  # what the reader has read since it was opened
+        self._found: Iterator[tuple[int, Iterator[Message]]] | None = None
+        self._wanted: Iterator[Message] = iter(())  # of the piece at which it is
+        self._upto = after  # the last sequence of that
+        self._missed = 0
 
     def step(self, count: int, bytes_max: int = PAGE_BYTES) -> Page:
         """Return a page of at most *count* messages, and of *bytes_max* and one message more."""
@@ -269,66 +221,78 @@ class Reading:
         size, is_end = 0, False
         self.query.begin_step()
         self._missed = 0
-        found = self._found or self._begin()
-        while True:  # at least one piece, so that each step makes progress
-            try:
-                message = next(found)
-            except StopIteration:
-                self._found, is_end = None, True
-                break
+        while True:  # to the next message, or the end of a piece, at least: each step makes progress
+            message = next(self._wanted, None)
             if message is not None:
+                if message.sequence <= self.next:  # found in an earlier step
+                    continue
+                self.next = message.sequence
                 text = bounded(message, pack if self.query.is_packed else as_json)
                 messages.append(msgspec.Raw(text))
                 size += len(text)
                 self.query.pace.rest()
+            elif self.next < self._upto:
+                self.next = self._upto
+            elif self._take_piece():
+                continue
+            else:
+                self._found, is_end = None, True
+                break
             if size >= bytes_max or len(messages) >= count or self.query.is_step_over():
                 break
-        if self._is_heavy or (self._is_large and not is_end):  # not kept in memory while the caller reads, or waits
-            self.close()
+        if self._is_heavy:  # not kept in memory while the caller reads, or waits
+            self._close_reader()
         return Page(messages, size, self.next, self._missed, is_end, self.query.is_over)
 
     def close(self) -> None:
         """Close what is open. A further step opens it again."""
+        self._wanted, self._upto = iter(()), self.next
+        self._close_reader()
+
+    def _close_reader(self) -> None:
         self._found = None
+        self._is_heavy = False
         if self._reader is not None:
             self._reader.close()
             self._reader = None
 
-    def _begin(self) -> Iterator[Message | None]:
-        if self._reader is None:
-            self._reader, self._is_heavy = self._journal.read(after=self.next, since=self.query.since), False
-        self._found = self._messages(self._reader)
-        return self._found
+    def _take_piece(self) -> bool:
+        """Go to the next piece of a batch, or the next batch. Return False at the end."""
+        self._found = self._found or self._pieces()
+        piece = next(self._found, None)
+        if piece is not None:
+            self._upto, self._wanted = piece
+        return piece is not None
 
-    def _messages(self, reader: Reader) -> Iterator[Message | None]:
-        """Yield the messages that are wanted, and None after each piece: time may be over."""
-        for found in reader.read(follow=True):
-            size = len(found.entries) if isinstance(found, Batch) else 0
-            self._is_large = size > PIECE_BYTES
-            self._is_heavy |= size > HEAVY_BYTES
+    def _pieces(self) -> Iterator[tuple[int, Iterator[Message]]]:
+        """Yield the last sequence of each piece, and what is wanted of it; nothing is after each batch."""
+        for found in self._batches():
             if isinstance(found, Gap):
                 self._missed += found.count
-            is_known = False
-            for piece in self.query.pieces(found):
-                if piece.sequence + piece.count - 1 <= self.next:  # an earlier step has read it
-                    is_known = True
+            for piece in self.query.pieces(found, self._cut):
+                last = piece.sequence + piece.count - 1
+                if last > self.next:
+                    yield last, self.query.wanted(piece)
+                else:  # read in an earlier step
                     self.query.pace.rest()
-                    continue
-                if is_known:  # finding the place is no progress, and takes no time of the step
-                    is_known = False
-                    self.query.begin_step()
-                for message in self.query.wanted(piece):
-                    if message.sequence > self.next:
-                        self.next = message.sequence
-                        yield message
-                self.next = max(self.next, piece.sequence + piece.count - 1)
-                if self._is_large:
-                    yield None
             if self.query.is_over:
                 return
-            self.next = max(self.next, found.sequence + found.count - 1)
-            self._is_large = False
-            yield None  # also after a batch that the caller may not read
+            yield found.sequence + found.count - 1, iter(())  # also after a batch that the caller may not read
+
+    def _batches(self) -> Iterator[Batch | Gap]:
+        if self._reader is None:
+            if (batch := self._large.with_sequence(self.next + 1)) is not None:
+                self._is_heavy = True
+                yield batch
+            self._reader = self._journal.read(after=self.next, since=self.query.since)
+            self._is_heavy = False
+        for found in self._reader.read(follow=True):
+            self._is_heavy |= isinstance(found, Batch) and len(found.entries) > HEAVY_BYTES
+            yield found
+
+    def _cut(self, batch: Batch) -> Iterator[Batch]:
+        is_heavy = len(batch.entries) > HEAVY_BYTES
+        return self._large.pieces(batch, self.next + 1) if is_heavy else pieces(batch)
 
 
 class Closable(Protocol):
@@ -343,12 +307,19 @@ class Readings:
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="mpsr-read")
         self._streams = 0
+        self._large = LargeBatches()
+        self._letting_go: asyncio.TimerHandle | None = None
+
+    def begin(self, journal: Journal, query: Selection, after: int) -> Reading:
+        """Return a reading of *journal* whose steps are to be done on the thread."""
+        return Reading(journal, query, after, self._large)
 
     async def do(self, user: User, work: Callable[..., T], *given: Any) -> T:
         """Return what *work* returns on the thread. It is done to its end, even if the caller is cancelled."""
         async with user.reading:
             doing = asyncio.get_running_loop().run_in_executor(self._executor, functools.partial(work, *given))
             doing.add_done_callback(_take_note)
+            doing.add_done_callback(self._let_go_later)
             try:
                 return await asyncio.shield(doing)
             except asyncio.CancelledError:
@@ -377,7 +348,19 @@ class Readings:
 
     def close(self) -> None:
         """Begin nothing more."""
+        if self._letting_go is not None:
+            self._letting_go.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _let_go_later(self, _: object) -> None:
+        if self._large and self._letting_go is None:
+            self._letting_go = asyncio.get_running_loop().call_later(LET_GO_S, self._let_go)
+
+    def _let_go(self) -> None:
+        self._letting_go = None
+        with contextlib.suppress(RuntimeError):  # the thread has ended
+            doing = asyncio.get_running_loop().run_in_executor(self._executor, self._large.let_go)
+            doing.add_done_callback(self._let_go_later)
 
 
 def _take_note(doing: asyncio.Future[Any]) -> None:

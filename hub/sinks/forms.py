@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
-from hub.control.reading import PIECE_BYTES, pieces
+from hub.control.pieces import PIECE_BYTES, pieces
 from hub.message import Batch, Message
 from hub.query.found import Found, Group, last_of
 from hub.query.query import Query

@@ -20,7 +20,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from hub.control.reading import OMITTED, Pace
+from hub.control.pieces import OMITTED
+from hub.control.reading import Pace
 from hub.journal.reader import Gap, Reader
 from hub.message import DEAD_TAG, Batch, Message
 from hub.query.query import Query

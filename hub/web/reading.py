@@ -136,7 +136,7 @@ class Reader:
                 }
             )
             await response.prepare(request)
-            reading = Reading(self._journal, selection, after)
+            reading = self._readings.begin(self._journal, selection, after)
             connection.is_streaming = True
             try:
                 await self._send_pages(response, connection, intake, reading, wanted, tags, is_events=is_events)

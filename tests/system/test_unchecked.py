@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hub import entries as codec
-from hub.control.reading import PIECE_BYTES, pieces
+from hub.control.pieces import PIECE_BYTES, pieces
 from hub.journal.files import DiskFiles
 from hub.journal.verify import verify
 from hub.message import CLIENT_LOSS_TAG, Batch, Message

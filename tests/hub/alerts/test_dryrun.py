@@ -13,6 +13,10 @@ from hub.alerts.replay import replay
 from hub.control.looking import Looking
 from hub.errors import InvalidParams
 from hub.intake import Intake
+from hub.journal import retention
+from hub.journal.files import DiskFiles
+from hub.journal.reader import Gap
+from hub.journal.segment import list_segments, segment_name
 from hub.query.rendering import rfc3339
 from hub.wire.jsonrpc import Request
 from tests.hub.alerts.watching import alert_of
@@ -49,6 +53,24 @@ def test_it_decides_as_the_alert_does(tmp_path: Path) -> None:
                 ]
                 assert wanted
             assert (await last(there, since="now"))["matches"] == 0
+
+    run_in_time(main())
+
+
+def test_a_gap_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages that are missing in the journal match no alert, also not one without a filter."""
+    monkeypatch.setattr(retention, "SEGMENT_BYTES", 1 << 20)
+    large = batch("a", {"t": "x" * (1 << 20)})
+
+    async def main() -> None:
+        async with world(tmp_path, large, large, large) as there:
+            files = DiskFiles(there.journal.path)
+            _, second, _ = list_segments(files)
+            with open(tmp_path / "j" / segment_name(second), "r+b") as damaged:
+                damaged.write(bytes(1 << 20))
+            assert any(isinstance(found, Gap) for found in there.journal.read().read())
+            assert (await last(there, pause="0s"))["matches"] == 2
+            assert len([*replay(alert_of(pause="0s"), there.journal.path, None)]) == 2
 
     run_in_time(main())
 

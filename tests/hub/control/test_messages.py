@@ -17,7 +17,8 @@ from hub.access import Grant, Rule, Rules
 from hub.batchreplies import REPLY_BYTES_MAX
 from hub.control import messages as module
 from hub.control.messages import QUERIES_MAX, QUERY_BYTES, Messages
-from hub.control.reading import MESSAGE_BYTES_MAX, OMITTED, STREAMS_MAX
+from hub.control.pieces import OMITTED
+from hub.control.reading import MESSAGE_BYTES_MAX, STREAMS_MAX
 from hub.errors import CommandError, InvalidParams
 from hub.intake import Intake
 from hub.message import Batch

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,66 +16,24 @@ import pytest
 from hub import entries as codec
 from hub.access import TagRights
 from hub.control import reading
-from hub.control.reading import (
-    ENTRY_BYTES_MAX,
-    OMITTED,
-    PAGE_BYTES,
-    PIECE_BYTES,
-    REST_S_MAX,
-    REST_S_MIN,
-    Pace,
-    Reading,
-    Selection,
-    pieces,
-)
+from hub.control.pieces import PIECE_BYTES
+from hub.control.reading import PAGE_BYTES, REST_S_MAX, REST_S_MIN, Pace, Reading, Selection
+from hub.journal import retention
+from hub.journal.files import DiskFiles
 from hub.journal.reader import Reader
-from hub.message import Batch, Home, Message
+from hub.journal.rewriting import rewrite
+from hub.journal.segment import list_segments, segment_name
+from hub.message import Batch
 from hub.query.condition import Condition
+from tests.hub.clients import until
 from tests.hub.control.journals import World, batch, numbered, world
 from tests.support import descriptors
 
 ALL = TagRights(("*",))
-MARKER = b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00\x80\x80"
-
-
-def messages(batches: Iterator[Batch]) -> list[Message]:
-    return [message for each in batches for message in each.messages()]
-
-
-@pytest.mark.parametrize("size", [10, 3000, PIECE_BYTES - 10, PIECE_BYTES + 10, 200_000])
-def test_pieces_are_the_batch(size: int) -> None:
-    """Together the pieces have the same messages with the same sequences; each is small, or one entry."""
-    whole = msgspec.structs.replace(
-        batch("a", *({"n": n, "t": "x" * size} for n in range(400_000 // size))),
-        sequence=7,
-        home=Home("web-3", bytes(16), 70, 4),
-    )
-    cut = list(pieces(whole))
-    assert messages(iter(cut)) == list(whole.messages())
-    assert all(len(each.entries) <= PIECE_BYTES + 5 or each.count == 1 for each in cut)
-    assert sum(each.count for each in cut) == whole.count
-
-
-def test_a_large_entry_is_not_decoded() -> None:
-    """In its place stands its size, and the entries around it are there."""
-    whole = batch("a", {"n": 0}, {"t": "x" * ENTRY_BYTES_MAX}, {"n": 2})
-    small, large, last = messages(pieces(whole))
-    assert (small.record, last.record, last.sequence) == ({"n": 0}, {"n": 2}, 2)
-    assert large.record[OMITTED] == pytest.approx(ENTRY_BYTES_MAX, abs=20)
-
-
-def test_group_markers_are_not_counted() -> None:
-    """A batch of Fluent Bit keeps its sequences, wherever its markers are."""
-    entry = b"\x92\x92\xc0\x80" + msgspec.msgpack.encode({"t": "x" * 1000})
-    parts = [MARKER, *[entry] * 100, MARKER, *[entry] * 100]
-    entries = codec.join(parts, len(parts))
-    whole = Batch(b"a", entries, codec.count_messages(entries), sequence=1)
-    assert (whole.count, len(list(pieces(whole))) > 1) == (200, True)
-    assert [each.sequence for each in messages(pieces(whole))] == list(range(1, 201))
 
 
 def reading_of(there: World, after: int = 0, **filters: Any) -> Reading:
-    return Reading(there.journal, Selection(rights=ALL, **filters), after)
+    return there.readings.begin(there.journal, Selection(rights=ALL, **filters), after)
 
 
 def everything(reading: Reading, count: int = 1000) -> list[int]:
@@ -142,40 +100,136 @@ def test_a_page_has_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     asyncio.run(main())
 
 
-def test_a_large_batch_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reading that ends a page in the middle of a large batch closes everything; in a small one it goes on there."""
+def large_batch(count: int) -> Batch:
+    """Return a batch of *count* messages of 1,000 bytes."""
+    return batch("a", *({"t": "x" * 1000} for _ in range(count)))
+
+
+def test_a_reading_in_a_large_batch_keeps_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its batch is kept for all readings, for a while; in a smaller one it stays where it is."""
     monkeypatch.setattr(reading, "STEP_S", 60.0)
 
     async def main() -> None:
-        large = batch("a", *({"t": "x" * 1000} for _ in range(300)))
-        async with world(tmp_path, large, numbered("b", 10)) as there:
+        async with world(tmp_path, large_batch(1100), large_batch(300)) as there:
             before = descriptors()
             reading = reading_of(there)
             reading.step(5)
             assert descriptors() == before
-            small = reading_of(there, 300)
+            assert len(there.readings._large) == 1
+            small = reading_of(there, 1100)
             small.step(5)
             assert descriptors() == before + 1
             small.close()
             assert descriptors() == before
-            assert everything(reading) == list(range(6, 311))
-            assert descriptors() == before + 1
+            assert everything(reading) == list(range(6, 1401))
             reading.close()
 
     asyncio.run(main())
 
 
-def test_a_reader_of_a_very_large_batch_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_batches_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that goes on later finds its place again, also if it connects again in between."""
+    monkeypatch.setattr(reading, "LET_GO_S", 0.0)
+    monkeypatch.setattr(reading, "STEP_S", 60.0)
+
+    async def main() -> None:
+        async with world(tmp_path, large_batch(1100)) as there:
+            user, looking = there.caller().user, reading_of(there)
+            page = await there.readings.do(user, looking.step, 5)
+            assert (len(page.messages), page.next) == (5, 5)
+            await until(lambda: not there.readings._large)
+            assert everything(looking, 500) == list(range(6, 1101))
+            looking.close()
+            assert everything(reading_of(there, 700)) == list(range(701, 1101))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_one", [True, False], ids=["tail", "queries"])
+def test_the_work_is_proportional_to_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_one: bool) -> None:
+    """
+    However many steps read a large batch, each entry is passed over once to find its piece. It is decoded once by a
+    tail; by queries a page at a time again if a page ends in its piece.
+    """
+    monkeypatch.setattr(reading, "STEP_S", 60.0)
+    passed, decoded, pages, count = [0], [0], 0, 10_000
+
+    def counting(name: str, counted: list[int], size: Callable[..., int]) -> None:
+        whole = getattr(codec, name)
+
+        def counted_too(*given: Any) -> Any:
+            found = whole(*given)
+            counted[0] += size(found, *given)
+            return found
+
+        monkeypatch.setattr(codec, name, counted_too)
+
+    async def main() -> None:
+        nonlocal pages
+        entry = codec.stamp(1) + msgspec.msgpack.encode({"t": "x" * 100})
+        async with world(tmp_path, Batch(b"a", codec.join([entry] * count, count), count)) as there:
+            counting("count_well_formed", passed, lambda found, *_: found[0])
+            counting("pairs", decoded, lambda _, *given: given[1])
+            looking, is_end = reading_of(there), False
+            while not is_end:
+                page = looking.step(200)
+                pages, is_end = pages + 1, page.is_end
+                if not is_one:
+                    looking.close()
+                    looking = reading_of(there, page.next)
+            assert page.next == count
+
+    asyncio.run(main())
+    assert pages >= 50
+    if is_one:
+        assert (passed[0], decoded[0]) == (count, count)
+    else:
+        entries_of_piece = PIECE_BYTES // 100
+        assert decoded[0] <= count + pages * entries_of_piece
+        assert passed[0] <= count + pages * entries_of_piece
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["deleted", "packed"])
+def test_the_segment_changes_under_a_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_packed: bool) -> None:
+    """A reading in a large batch that has expired meanwhile, or whose segment was packed, goes on all the same."""
+    monkeypatch.setattr(reading, "STEP_S", 60.0)
+    monkeypatch.setattr(retention, "SEGMENT_BYTES", 1 << 20)
+
+    async def main() -> None:
+        async with world(tmp_path, large_batch(1100), numbered("b", 2)) as there:
+            files = DiskFiles(there.journal.path)
+            assert list_segments(files) == [1, 1101]
+            looking, late = reading_of(there), reading_of(there)
+            assert (looking.step(5).next, late.step(5).next) == (5, 5)
+            if is_packed:
+                name = rewrite(files, 1, 1101)
+                assert name is not None
+                assert await there.journal.adopt(name)
+            else:
+                files.remove(segment_name(1))
+            assert everything(looking) == list(range(6, 1103))
+            looking.close()
+            there.readings._large.let_go()
+            there.readings._large.let_go()
+            found = everything(late)
+            assert found[-2:] == [1101, 1102]
+            assert found[:-2] == [*range(6, 1101)][: None if is_packed else found.index(1101)]
+            late.close()
+
+    asyncio.run(main())
+
+
+def test_a_reader_of_a_large_batch_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It keeps the bytes of the last one, also at the end of the journal."""
     monkeypatch.setattr(reading, "STEP_S", 60.0)  # a step that ends with the batch leaves nothing to the last one
 
     async def main() -> None:
-        async with world(tmp_path, batch("a", *({"t": "x" * 1000} for _ in range(1100)))) as there:
+        async with world(tmp_path, large_batch(1100)) as there:
             before = descriptors()
-            reading = reading_of(there)
-            while not reading.step(1000).is_end:
-                assert descriptors() == before
+            reading = reading_of(there, where=[Condition("n=1101")])
+            assert reading.step(1000).is_end
             assert (descriptors(), reading.next) == (before, 1100)
+            reading.query = reading_of(there).query
             await there.journal.append([numbered("b", 1)])
             assert everything(reading) == [1101]
             reading.close()
@@ -203,18 +257,21 @@ def test_a_step_that_finds_nothing_ends(tmp_path: Path, monkeypatch: pytest.Monk
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("count", [600, 1200], ids=["large", "larger"])
 @pytest.mark.parametrize("filters", [{}, {"where": [Condition("t=y")]}], ids=["all", "none"])
-def test_every_step_makes_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any]) -> None:
+def test_every_step_makes_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any], count: int
+) -> None:
     """A step that begins in the middle of a large batch does not spend its time on what earlier steps have read."""
     monkeypatch.setattr(reading, "STEP_S", 0.0)
 
     async def main() -> None:
-        async with world(tmp_path, batch("a", *({"t": "x" * 1000} for _ in range(600)))) as there:
+        async with world(tmp_path, large_batch(count)) as there:
             looking, before = reading_of(there, **filters), -1
             while not looking.step(1000).is_end:
                 assert looking.next > before
                 before = looking.next
-            assert looking.next == 600
+            assert looking.next == count
 
     asyncio.run(main())
 

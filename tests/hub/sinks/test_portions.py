@@ -12,7 +12,7 @@ import pytest
 
 from hub import Batch
 from hub import entries as codec
-from hub.control.reading import pieces
+from hub.control.pieces import pieces
 from hub.journal.reader import Gap
 from hub.message import DEAD_TAG
 from hub.sinks import forms
