@@ -2,11 +2,15 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from hub.message import Home, Message, Peer
+from hub import entries as codec
+from hub.message import Batch, Home, Message, Peer
 from hub.query import counting
 from hub.query.counting import Table
+from hub.query.query import Query
+from hub.query.timeline import Timeline
 
 NGINX = Peer(1, 10, comm="p", cgroup="/system.slice/n.service")
 MESSAGES = [
@@ -68,3 +72,21 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = Table(["n"])
     counts.add(Message("t", 1, {"n": n}) for n in (1, 2, 3, 1, 4))
     assert ([(*row.values, row.messages) for row in counts.rows()], counts.others) == ([("1", 2), ("2", 1)], 2)
+
+
+@pytest.mark.parametrize("has_other", [False, True], ids=["field", "entry"])
+def test_an_entry_that_cannot_be_read_is_counted_once(has_other: bool) -> None:
+    """As a loss; as the message that it was, if only a field is damaged that the count does not need."""
+    good = codec.stamp(1) + msgspec.msgpack.encode({"level": "info"})
+    damaged = codec.stamp(1) + b"\x82\xa5level\xa4info\xa1x\xc7\x0c\xff" + b"\xff" * 12
+    entries = [good, damaged, *[b"\xc0"] * has_other, *[good] * 4]
+    batch = Batch(b"a", codec.join(entries, len(entries)), len(entries), sequence=1, received=1)
+    table, fields, bars = Table(["tag", "level"]), Table(["x"]), Timeline()
+    query = Query()
+    for tally, groups in ((table, query.counted_groups), (bars, query.counted_groups), (fields, query.groups)):
+        for group in groups(iter((batch,))):
+            tally.add(group)
+    expected = {("a", "info"): 5, ("mpsr.loss.client", None): 2} if has_other else {("a", "info"): 6}
+    assert {row.values: row.messages for row in table.rows()} == expected
+    assert [row.messages for row in fields.rows()] == [len(entries)]
+    assert [bar.messages for bar in bars.bars(10)] == [len(entries)]
