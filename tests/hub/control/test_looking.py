@@ -26,6 +26,12 @@ SAMPLE = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _one_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an answer would come in several stages."""
+    monkeypatch.setattr(looking, "STAGE_S", 60.0)
+
+
 def stream(there: World, method: str, caller: Intake | None = None, **params: Any) -> AsyncIterator[dict[str, Any]]:
     """Call a method."""
     command = getattr(Looking(there.journal, there.readings), method)
