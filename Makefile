@@ -34,6 +34,8 @@ UV := uv==0.13.8
 export PYTHONSAFEPATH := 1
 # Several processes read the tests, which takes each of them twice as long if none may keep what it has compiled.
 unexport PYTHONDONTWRITEBYTECODE
+# Hypothesis would import Trio, which Selenium has installed, in each of them.
+export HYPOTHESIS_NO_PLUGINS := 1
 
 .PHONY: help run test test-all coverage mutants bench lint format docs lock release clean
 

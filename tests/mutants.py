@@ -247,15 +247,17 @@ class Copy:
             else:
                 shutil.copy(source, folder / name)
         (folder / "tmp").mkdir()
-        self._env = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONSAFEPATH": ""}
+        # A run of its own: as a worker of another one, it would import tests that it does not run.
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST_")}
+        self._env = {**ours, "PYTHONPATH": str(folder), "PYTHONSAFEPATH": ""}
 
-    def passes(self, tests: Sequence[str], timeout_s: float) -> bool:
-        """Return whether the tests pass, within the time."""
+    def passes(self, tests: Sequence[str], timeout_s: float, *, keeps_compiled: bool = True) -> bool:
+        """Return whether the tests pass, within the time. What is compiled is kept for later runs, or not."""
         command = [sys.executable, *PYTEST, f"--basetemp={self.folder}/tmp/run", *tests]
         process = subprocess.Popen(
             command,
             cwd=self.folder,
-            env=self._env,
+            env={**self._env, "PYTHONDONTWRITEBYTECODE": "" if keeps_compiled else "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -275,12 +277,14 @@ class Copy:
     def survives(self, mutant: Mutant, tests: Sequence[str], timeout_s: float) -> bool:
         """Return whether the tests pass with the mutant."""
         file = self.folder / mutant.path
-        source = file.read_bytes()
+        source, found = file.read_bytes(), file.stat()
         file.write_bytes(mutant.apply(source))
+        os.utime(file, (0, 0))  # no other time of this file: what is compiled of the source is not taken for it
         try:
-            return self.passes(tests, timeout_s)
+            return self.passes(tests, timeout_s, keeps_compiled=False)
         finally:
             file.write_bytes(source)
+            os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 # The run.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,12 @@ def orders(client: str = "raw", *, ack: bool = True) -> Orders:
     return Orders("", 0, client, 0, 0.0, SIZE, CHUNK if ack else 1, ack)
 
 
+@functools.cache
+def group() -> Group:
+    """Unbatched messages, as the raw client repeats them."""
+    return Group(orders(ack=False), b"\x93\xa7" + TAG, skip=1)
+
+
 def raw(counter: int, *, life: str = "s", cut: int = 0) -> bytes:
     """Return a chunk as the raw client sends it; *cut*: its last entries have other numbers."""
     entries = group_entries(orders())
@@ -42,8 +49,7 @@ def numbered(counter: int, *, life: str = "s") -> bytes:
 
 def unbatched(first: int, count: int = CHUNK, *, wrong: bytes = b"x") -> bytes:
     """Return Message frames as the raw client sends them, from message *first* on."""
-    group = Group(orders(ack=False), b"\x93\xa7" + TAG, skip=1)
-    frames = b"".join(group.entry(*divmod(number, GROUP)) for number in range(first, first + count))
+    frames = b"".join(group().entry(*divmod(number, GROUP)) for number in range(first, first + count))
     return frames[:-1] + wrong
 
 
