@@ -4,6 +4,7 @@ hub.wire.spoolfile: what the hub reads of a segment: whole, cut off, with a flip
 
 from __future__ import annotations
 
+import functools
 import random
 import sys
 from collections.abc import Callable
@@ -91,15 +92,25 @@ def frames(images: list[bytes]) -> list[bytes | DamagedRange]:
     spools = [(spool, data) for data in images if (spool := unpack_header(data)) is not None]
     acknowledged = max((spool.acknowledged for spool, _ in spools), default=0)
     ordered = sorted(spools, key=lambda pair: pair[0].first)
-    return [frame for spool, data in ordered for frame in frames_of(data, spool, acknowledged)]
+    return [frame for spool, data in ordered for frame in known_frames_of(data, spool, acknowledged)]
+
+
+@functools.lru_cache(200)  # a step changes one segment of many, and one frame of it
+def known_frames_of(data: bytes, spool: SpoolHeader, acknowledged: int) -> tuple[bytes | DamagedRange, ...]:
+    return tuple(frames_of(data, spool, acknowledged))
 
 
 def numbers(frame: bytes | DamagedRange) -> list[Any]:
     """Return the numbers in a frame, decoded by the hub's decoder."""
     assert isinstance(frame, bytes), frame
+    return [*known_numbers(frame)]
+
+
+@functools.lru_cache(1000)
+def known_numbers(frame: bytes) -> tuple[Any, ...]:
     batches = [item for item in ForwardDecoder().receive(frame) if isinstance(item, Batch)]
     entries = (item for batch in batches for item in read_entries(batch.entries, batch.count))
-    return [item.record["n"] for item in entries if isinstance(item, Entry) and item.record]
+    return tuple(item.record["n"] for item in entries if isinstance(item, Entry) and item.record)
 
 
 def segment(*, is_open: bool) -> tuple[bytes, list[int]]:
