@@ -37,6 +37,8 @@ def _with(run: Callable[[Coroutine[Any, Any, None]], None]) -> Run:
 
 ROUNDS = 200
 """Rounds of the loop after which `until` leaves the processor to others."""
+LONG_S = 0.0005
+"""A condition that takes the processor longer, because it reads a journal, is not asked about in every round."""
 both_loops = pytest.mark.parametrize("run", [_with(asyncio.run), _with(uvloop.run)], ids=["asyncio", "uvloop"])
 
 
@@ -54,15 +56,20 @@ async def turns(count: int = 5) -> None:
 async def until(condition: Callable[[], Any], what: str = "") -> None:
     """
     Run the event loop until *condition* holds. A long wait is asked about less often, and becomes longer by a fiftieth
-    at most. Raises AssertionError after `PATIENCE_S`.
+    at most. A condition that takes long leaves the loop three times as long. Raises AssertionError after `PATIENCE_S`.
     """
-    began = time.monotonic()
+    began, asked = time.monotonic(), time.thread_time()
     rounds = itertools.count()
     while not condition():
+        asking_s = time.thread_time() - asked
         if (waited := time.monotonic() - began) > PATIENCE_S:
             raise AssertionError(f"waited {PATIENCE_S:g} s in vain: {what or source_of(condition)}")
         # After some rounds it waits for a time to be over, or for another process.
-        await asyncio.sleep(0 if next(rounds) < ROUNDS else max(0.001, waited / 50))
+        pause_s = 0 if next(rounds) < ROUNDS else max(0.001, waited / 50)
+        if asking_s > LONG_S:
+            pause_s = max(pause_s, min(3 * asking_s, 1.0))
+        await asyncio.sleep(pause_s)
+        asked = time.thread_time()
 
 
 def connect(path: str, data: bytes = b"", *, timeout: float | None = 30.0) -> socket.socket:
