@@ -72,7 +72,7 @@ lint: $(LOCKED) $(INSTALLED) $(TYPES_LOCKED) ## style, format and types
 mutants: $(LOCKED) ## change one token at a time and run its tests; survivors show missing tests
 	@PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m tests.mutants $(ARGS)
 
-bench: $(INSTALLED) $(BENCH_LOCKED) ## the hub and other programs in turn, 20 minutes; ARGS=--quick: 2 minutes; writes docs/performance.md
+bench: $(INSTALLED) $(BENCH_LOCKED) ## the hub and other programs in turn, 25 minutes; ARGS=--quick: 3 minutes; writes docs/performance.md
 	@PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m tests.benchmarks.debian
 	@PYTHONPATH=$(CURDIR) $(VENV)/bin/python -u -m tests.benchmarks.sitting $(ARGS)
 

@@ -60,6 +60,10 @@ uvloop.run(serve())
 """Sends the same reply to each line, on the same event loop as the hub."""
 
 
+ONCE = ("spawn", "send", "stalls, chunks", "stalls, frames")
+"""Compared with nothing, and each is already the middle of many."""
+
+
 def units(seconds: float) -> Iterator[Unit]:
     """Yield a unit for each figure."""
     measured: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -79,7 +83,7 @@ def units(seconds: float) -> Iterator[Unit]:
         "follow": lambda folder: follow(folder, seconds),
     }
     for name, run in measured.items():
-        yield Unit("figures", name, run)
+        yield Unit("figures", name, run, rounds=1 if name in ONCE else 0)
 
 
 def bench(folder: Path, seconds: float, *args: str) -> dict[str, Any]:

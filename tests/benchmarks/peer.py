@@ -34,7 +34,7 @@ PEERS, DEBIAN = ROOT / ".venv-bench", ROOT / ".venv-debian"
 """The environment with the Python packages of the peers, and the folder into which Debian's packages are unpacked."""
 PROCESSES_MAX = 5
 """Producer processes. If there are more producers, each process has several connections."""
-START_S, END_S, STALL_S = 30.0, 60.0, 3.0
+START_S, END_S, STALL_S = 60.0, 60.0, 3.0
 
 
 class Missing(Exception):

@@ -51,7 +51,7 @@ def units(sizes_gib: Sequence[float], searched_gib: float) -> Iterator[Unit]:
     """Yield a unit for each size of a journal, and one for searches in a journal of *searched_gib*."""
     for size in sizes_gib:
         yield Unit("queries", ALL, functools.partial(against_size, gib=size), size, rounds=1)
-    yield Unit("queries", "searches", functools.partial(searches, gib=searched_gib))
+    yield Unit("queries", "searches", functools.partial(searches, gib=searched_gib), rounds=1)
 
 
 def against_size(folder: Path, gib: float) -> dict[str, Any]:

@@ -32,6 +32,8 @@ class Point:
     round: int
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
     error: str = ""
+    took_s: float = 0.0
+    """How long it took with all its preparations."""
 
     @property
     def key(self) -> tuple[str, str, float, int]:
@@ -48,6 +50,8 @@ class Results:
     """By series: version, durable, counts; or missing, with the reason."""
     points: list[Point] = dataclasses.field(default_factory=list)
     finished: bool = False
+    slowness: list[float] = dataclasses.field(default_factory=list)
+    """Of the machine (tests.speed), at the beginning of each round and at the end."""
 
     def values(self, part: str, series: str, figure: str, x: float = 0) -> list[float]:
         """Return a figure in each round in which it was measured, in the order of the rounds."""

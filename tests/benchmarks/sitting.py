@@ -1,8 +1,8 @@
 """
 One sitting: every peer and the hub in turn, round by round, and the page with what was measured.
 
-    make bench                       everything; about 20 minutes; writes docs/performance.md and its plots
-    make bench ARGS=--quick          fewer points, once; about 2 minutes; writes build/bench/quick/
+    make bench                       everything; about 25 minutes; writes docs/performance.md and its plots
+    make bench ARGS=--quick          fewer points, once; about 3 minutes; writes build/bench/quick/
     make bench ARGS="--only NAME"    one part; writes build/bench/NAME/
 
 A sitting that was stopped goes on where it was: what is measured is in build/bench/, after each measurement. A peer
@@ -27,12 +27,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hub.bench.disk import file_system
 from tests.benchmarks import page, parts
 from tests.benchmarks.peer import PEERS, ROOT, Missing, environment
 from tests.benchmarks.peers.tokio import rust_version
 from tests.benchmarks.results import Point, Results, Unit
+from tests.speed import slowness
 
 BUILD = ROOT / "build" / "bench"
 STALE_S = 6 * 3600
@@ -73,7 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer points, once")
     parser.add_argument("--only", action="append", default=[], choices=parts.PARTS, help="one part; repeatable")
     parser.add_argument("--rounds", type=int, default=0, help="how often everything is measured (3, quick: 1)")
-    parser.add_argument("--minutes", type=float, default=19, help="when the last measurement begins (19)")
+    parser.add_argument("--minutes", type=float, default=24, help="when the last measurement begins (24)")
     parser.add_argument("--folder", default="/var/tmp", help="a folder on the disk to measure (/var/tmp)")
     return parser.parse_args()
 
@@ -107,12 +109,15 @@ class Sitting:
         done = {point.key for point in self._results.points if not point.error}
         left = [(number, unit) for number, unit in plan if (unit.part, unit.series, unit.x, number) not in done]
         self._results.points = [point for point in self._results.points if not point.error]
-        begun = time.monotonic()
+        begun, latest = time.monotonic(), -1
         for index, (number, unit) in enumerate(left):
             passed = time.monotonic() - begun
             if passed > self._seconds:
                 print(f"the time is over; not measured: {len(left) - index} of {len(plan)}", flush=True)
-                return
+                break
+            if number != latest:
+                latest = number
+                self.note_slowness()
             rest = f", about {passed / index * (len(left) - index) / 60:.0f} min left" if index else ""
             label = f"{unit.part}: {unit.series}" + (f", {unit.x:g}" if unit.x else "")
             print(f"[{index + 1}/{len(left)} {passed / 60:.0f} min{rest}] {label}: ", end="", flush=True)
@@ -120,6 +125,10 @@ class Sitting:
                 self._results.points.append(point)
                 print(point.error or page.one_line(point), flush=True)
             self._results.save(self._place / "results.json")
+        self.note_slowness()
+
+    def note_slowness(self) -> None:
+        self._results.slowness.append(round(slowness(), 2))
 
     def measure(self, unit: Unit, number: int) -> Iterator[Point]:
         """Measure one unit in a folder of its own. What fails becomes the error of the point."""
@@ -128,12 +137,15 @@ class Sitting:
             yield Point(unit.part, unit.series, unit.x, number, error="missing")
             return
         folder = Path(tempfile.mkdtemp(prefix="mpsr-sitting-", dir=self._folder))
+        begun, figures, failure = time.monotonic(), dict[str, Any](), ""
         try:
-            yield Point(unit.part, unit.series, unit.x, number, unit.run(folder))
+            figures = unit.run(folder)
         except Exception as error:  # noqa: BLE001  whatever it is, the others can be measured
-            yield Point(unit.part, unit.series, unit.x, number, error=f"{type(error).__name__}: {error}"[:500])
+            failure = f"{type(error).__name__}: {error}"[:500]
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        took_s = round(time.monotonic() - begun, 1)
+        yield Point(unit.part, unit.series, unit.x, number, figures, failure, took_s)
 
 
 def raise_descriptors() -> None:

@@ -49,6 +49,25 @@ def test_a_row_has_median_spread_and_ratio(results: Results) -> None:
     assert row[4:] == ["1.5 / 9.25"]
 
 
+def test_the_machine_is_stated(results: Results) -> None:
+    """How slow it was, and how long the sitting took, if that is known: older results lack both."""
+    assert "slowness" not in page.render(results)
+    results.slowness = [2.94, 3.1, 2.9]
+    results.points.append(Point("figures", "send", 0, 0, {"ms": 67.0}, took_s=90.0))
+    text = page.render(results)
+    assert f"- slowness: 2.9 (2.9 {DASH} 3.1). A fixed piece" in text
+    assert "- duration: 2 minutes\n" in text
+
+
+def test_what_runs_once_is_no_gap(results: Results) -> None:
+    """Only what was planned for every round counts as missing from one."""
+    before = page._gaps(results)
+    results.points.append(Point("figures", "send", 0, 0, {"ms": 67.0}))
+    assert page._gaps(results) == before
+    results.points.append(Point("figures", "connect", 0, 0, {"messages_per_s": 9000.0}))
+    assert page._gaps(results) != before
+
+
 def test_receivers_with_the_same_answers_are_one_row(results: Results) -> None:
     """What is durable, what is counted and the version are said once for all rows of the same program."""
     about = results.peers[parts.OURS_1000]

@@ -37,6 +37,7 @@ def test_one_that_fails_does_not_end_the_sitting(tmp_path: Path, capsys: pytest.
     assert log == ["a", "b"] * 2
     assert [point.error for point in results.points] == ["Failed: it has ended", ""] * 2
     assert "a: Failed: it has ended" in capsys.readouterr().out
+    assert len(results.slowness) == 3  # at the beginning of each round, and at the end
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.listener import DESCRIPTORS_EACH
-from tests.benchmarks.peer import STALL_S, Failed, Peer, Sent, Work, module, output_of
+from tests.benchmarks.peer import START_S, Failed, Peer, Sent, Work, module, output_of
 from tests.benchmarks.tellcount import tell_count
 
 RING_BYTES = 1 << 30
@@ -115,7 +115,7 @@ class Journal(Peer):
         finally:
             sending.end()
         self._run = secrets.token_hex(4)
-        deadline = time.monotonic() + STALL_S
+        deadline = time.monotonic() + START_S
         while self.counted() - before < sent:
             if time.monotonic() > deadline:
                 raise Failed("the hub has not stored what was sent")
@@ -132,7 +132,7 @@ class Journal(Peer):
         """Return the answer of the running hub to a request."""
         from producers import call
 
-        answer: dict[str, Any] = call(method, params, path=f"{self.folder}/s")
+        answer: dict[str, Any] = call(method, params, path=f"{self.folder}/s", timeout=START_S)
         return answer
 
     def check(self, work: Work, sent: Sent) -> dict[str, Any]:
