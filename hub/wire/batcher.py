@@ -20,8 +20,8 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice, takewhile
-from operator import methodcaller
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import ClassVar
 
 from hub import entries as codec
@@ -49,7 +49,7 @@ SAMPLE_BYTES = 64
 
 _BRACE, _ANGLE = b"{", b"<"
 _OPENING = frozenset((_BRACE, b"["))
-_begins_with_brace = methodcaller("startswith", _BRACE)
+_first = itemgetter(slice(1))
 _RUN_MIN = 4  # fewer objects are added one by one just as fast
 
 
@@ -124,8 +124,8 @@ class Batcher:
 
     def _add_objects(self, lines: list[bytes], at: int) -> int:
         """Add the lines from *at* on that begin with a brace, at once if possible. Return the offset of the next."""
-        stop = min(at + jsonlines.RUN_MAX, len(lines))
-        run = list(takewhile(_begins_with_brace, islice(lines, at, stop)))
+        _, objects = next(groupby(islice(lines, at, at + jsonlines.RUN_MAX), _first))  # the first has a brace
+        run = list(objects)
         found = jsonlines.parse_run(run) if len(run) >= _RUN_MIN else None
         if found is None:
             for line in run:
