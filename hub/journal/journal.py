@@ -216,6 +216,15 @@ class Journal:
 
         self._work.put(look)
 
+    async def make_room(self, size: int) -> None:
+        """
+        Delete the oldest segments beyond the limit that *size* more bytes would exceed.
+
+        Raises JournalUnavailable or JournalLost.
+        """
+        self._check_open()
+        await self._do(lambda: self._writer.make_room(size))
+
     async def adopt(self, name: str) -> bool:
         """
         Put the new form of a segment, the file *name*, in place, unless it is of no use any more. Return which.

@@ -41,7 +41,7 @@ class Kept(NamedTuple):
     """
     A segment: its first sequence, the size of its files in bytes, the real time of its creation in nanoseconds, and how
     many of the bytes are the snapshot of positions (about, in the packed form), and how many its index, if it is known
-    to have one.
+    to have one; how many of its messages have expired by rule.
     """
 
     first_sequence: int
@@ -49,6 +49,7 @@ class Kept(NamedTuple):
     created: int = UNREADABLE
     positions_bytes: int = 0
     index_bytes: int = 0
+    expired: int = 0
 
 
 class Recovered(NamedTuple):
@@ -194,9 +195,10 @@ def kept_of(files: Files, first: int) -> Kept:
     """Return what a sealed segment takes. Raises OSError."""
     with Segment(files, first) as segment:
         header, index_bytes, disk_size = segment.header, index_size(files, first), segment.file.disk_size
+        expired = segment.described.expired if segment.described is not None else 0
         if header is None:
             return Kept(first, disk_size + index_bytes, index_bytes=index_bytes)
         positions_bytes = len(unpack_snapshot(header)[1] or b"")
         if segment.is_packed:
             positions_bytes = positions_bytes * disk_size // segment.size
-        return Kept(first, disk_size + index_bytes, header.created, positions_bytes, index_bytes)
+        return Kept(first, disk_size + index_bytes, header.created, positions_bytes, index_bytes, expired)

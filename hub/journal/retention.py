@@ -69,19 +69,23 @@ def uncounted_bytes_for(retain_bytes: int, positions_bytes: int) -> int:
     return max(positions_bytes - segment_bytes_for(retain_bytes) // 4, 0)
 
 
-def plan_expiry(segments: Sequence[Kept], *, retain_bytes: int, needed_from: int, older_than: int = 0) -> int:
+def plan_expiry(
+    segments: Sequence[Kept], *, retain_bytes: int, needed_from: int, older_than: int = 0, other_bytes: int = 0
+) -> int:
     """
     Return how many of the oldest *segments* to delete.
 
-    Segments are deleted until the total is within *retain_bytes* and no segment holds only messages from before
-    *older_than* (nanoseconds since the epoch). Segments with a sequence of *needed_from* or above are kept.
+    Segments are deleted until the total, with *other_bytes*, is within *retain_bytes* and the oldest segment holds
+    something that has neither expired by rule nor is from before *older_than* (nanoseconds since the epoch). Segments
+    with a sequence of *needed_from* or above are kept.
     """
     sizes = [segment.size_bytes - uncounted_bytes_for(retain_bytes, segment.positions_bytes) for segment in segments]
-    total = sum(sizes)
+    total = sum(sizes) + other_bytes
     count = 0
-    for size, (following, created) in zip(sizes, _with_ages(segments)[1:], strict=False):
+    for segment, size, (following, created) in zip(segments, sizes, _with_ages(segments)[1:], strict=False):
         is_old = created < older_than  # *created* is the next segment's: nothing in the segment is newer
-        if not (is_old or total > retain_bytes) or following.first_sequence > needed_from:
+        is_empty = segment.expired == following.first_sequence - segment.first_sequence
+        if not (is_old or is_empty or total > retain_bytes) or following.first_sequence > needed_from:
             break
         total -= size
         count += 1

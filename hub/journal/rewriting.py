@@ -6,6 +6,7 @@ what has expired meanwhile.
 
 Always true:
 - the file in place is not touched before another one with all that it has is whole and synced;
+- a new file is created when its size is known and the caller has made room for it;
 - only a segment that is whole is rewritten, and never the last one;
 - offsets, sequences, chunk ids and positions stay as they are.
 
@@ -19,13 +20,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from hub.checksum import crc32
 from hub.journal.block import BLOCK_BYTES, EXPIRED_MAGIC, VERSION, Block
 from hub.journal.files import Files
 from hub.journal.hole import Limits
+from hub.journal.indexfile import size_of
 from hub.journal.packed import (
     FRAME_BYTES,
     LEVEL,
@@ -42,7 +44,6 @@ from hub.message import Batch
 
 SHRINK = 8
 """A new form is worth its work if it is smaller by at least an eighth."""
-_WRITE_BYTES = 1 << 20
 _NAME = re.compile(r"([0-9]{20})\.seg\.[0-9a-f]{8}\.tmp")
 _EXPIRED = EXPIRED_MAGIC.to_bytes(4, "little")
 
@@ -51,6 +52,11 @@ def first_of(name: str) -> int | None:
     """Return the first sequence of the segment that the file *name* is a new form of; None if it is not one."""
     match = _NAME.fullmatch(name)
     return int(match[1]) if match else None
+
+
+def unfinished_bytes(files: Files) -> int:
+    """Return the size in bytes of the new forms that are not in place. Raises OSError."""
+    return sum(size_of(files, name) for name in files.list() if first_of(name) is not None)
 
 
 def remove_unfinished(files: Files) -> None:
@@ -84,14 +90,15 @@ def rewrite(
     following: int,
     *,
     has_expired: Callable[[Batch], bool] | None = None,
+    make_room: Callable[[int], object] = lambda _: None,
     rest: Callable[[], None] = lambda: None,
 ) -> str | None:
     """
     Write a new form of the sealed segment *first*, which *following* is the next one of. Return the name of its file,
     which is synced; None if the segment had better stay as it is.
 
-    *has_expired* returns whether the messages of a batch are to be left out. *rest* is called again and again. Raises
-    OSError.
+    *has_expired* returns whether the messages of a batch are to be left out. *make_room* is called with the size of the
+    file before that is created. *rest* is called again and again. Raises OSError.
     """
     with Segment(files, first) as segment:
         plan = None if segment.is_packed and has_expired is None else _plan(segment, following, has_expired, rest)
@@ -102,18 +109,13 @@ def rewrite(
             limit += 2 * directory_bytes(len(plan.frames))
         else:
             limit -= limit // SHRINK
-        name = f"{segment_name(first)}.{os.urandom(4).hex()}.tmp"
-        fd, is_made = files.create(name, limit), False
-        try:
-            size = _write(files, fd, segment, plan, limit, rest)
-            if size is not None:
-                files.truncate(name, size)  # and syncs
-                is_made = True
-        finally:
-            files.close(fd)
-            if not is_made:
-                files.remove(name)
-        return name if is_made else None
+        parts = _pack(segment, plan, limit, rest)
+    if parts is None:
+        return None
+    make_room(sum(map(len, parts)))
+    name = f"{segment_name(first)}.{os.urandom(4).hex()}.tmp"
+    _write(files, name, parts)
+    return name
 
 
 def replaces(files: Files, name: str, following: int, *, needed_from: int = SEQUENCE_MAX) -> bool:
@@ -186,10 +188,9 @@ def blocks_of(segment: Segment, following: int | None) -> Iterator[Block]:
         place = place.after(block)
 
 
-def _write(files: Files, fd: int, segment: Segment, plan: _Plan, limit: int, rest: Callable[[], None]) -> int | None:
-    """Write the new form. Return its size, or None if that would be above *limit*."""
-    front = directory_bytes(len(plan.frames))
-    at = written = front
+def _pack(segment: Segment, plan: _Plan, limit: int, rest: Callable[[], None]) -> list[bytes] | None:
+    """Return the parts of the new form, or None if they would be more than *limit* bytes."""
+    front = at = directory_bytes(len(plan.frames))
     rows: list[Row] = []
     parts: list[bytes] = []
     for frame in plan.frames:
@@ -202,14 +203,22 @@ def _write(files: Files, fd: int, segment: Segment, plan: _Plan, limit: int, res
         at += len(packed)
         if at + front > limit:
             return None
-        if at - written >= _WRITE_BYTES:
-            files.write(fd, written, parts)
-            written, parts = at, []
         rest()
     head, table = pack_directory(plan.head, rows)
-    files.write(fd, written, (*parts, table, head))
-    files.write(fd, 0, (head, table))
-    return at + front
+    return [head, table, *parts, table, head]
+
+
+def _write(files: Files, name: str, parts: Sequence[bytes]) -> None:
+    """Write and sync the file *name*, or remove it. Raises OSError."""
+    fd, is_whole = files.create(name, sum(map(len, parts))), False
+    try:
+        files.write(fd, 0, parts)
+        files.sync_all(fd)
+        is_whole = True
+    finally:
+        files.close(fd)
+        if not is_whole:
+            files.remove(name)
 
 
 def _bytes_of(segment: Segment, frame: _Frame) -> bytes:

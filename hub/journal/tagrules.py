@@ -5,8 +5,11 @@ The first rule whose glob matches a tag applies to it. A rule bounds the age of 
 disk, or both. All messages of a rule leave a segment together: when the last of them is too old, or when those in newer
 segments take all that the rule allows. Then the segment is rewritten once, and not again for this rule.
 
+The age of all other messages needs no rule while nothing is kept for longer: whole segments are deleted then. When a
+rule keeps its messages for longer, the others leave the segments by a rule too, which stands after all that are given.
+
 Always true:
-- losses, and messages without a rule, are never left out;
+- losses leave with the messages that have no rule;
 - nothing leaves a segment in which a reader has something to deliver, nor the one that is being written.
 
 Not here: leaving out (hub.journal.rewriting), what a segment holds (hub.query.holdings), who decides
@@ -38,13 +41,46 @@ class TagRule(msgspec.Struct, frozen=True):
     size: int | None = None
 
 
-def seal_s_for(rules: Sequence[TagRule]) -> float | None:
+class Retention(msgspec.Struct, frozen=True):
     """
-    Return the age in seconds at which a segment is sealed because of *rules*, None without a limit: an eighth of the
-    shortest age, because nothing leaves the segment that is being written.
+    How long messages are kept: each as the first of the *rules* says that matches its tag; all others, and those of a
+    rule without an age, for *age_s* seconds.
     """
-    ages = [rule.age_s for rule in rules if rule.age_s is not None]
-    return max(min(ages) / _STEPS, SEAL_S_MIN) if ages else None
+
+    rules: tuple[TagRule, ...] = ()
+    age_s: float | None = None
+
+    @property
+    def longest_s(self) -> float | None:
+        """The age in seconds after which nothing is kept, so that whole segments are deleted. None if there is none."""
+        ages = [rule.age_s for rule in self.rules if rule.age_s is not None]
+        return None if self.age_s is None else max([self.age_s, *ages])
+
+    @property
+    def is_longer(self) -> bool:
+        """Whether a rule keeps messages for longer than the others are kept."""
+        return self.longest_s != self.age_s
+
+    @property
+    def leaving(self) -> tuple[TagRule, ...]:
+        """The rules by which messages leave segments. If some are kept longer, the last is that of all others."""
+        if not self.is_longer:
+            return self.rules
+        timed = (msgspec.structs.replace(rule, age_s=rule.age_s or self.age_s) for rule in self.rules)
+        return (*timed, TagRule("*", self.age_s))
+
+    @property
+    def ages(self) -> list[float]:
+        """The ages in seconds at which messages leave segments."""
+        return [rule.age_s for rule in self.leaving if rule.age_s is not None]
+
+    @property
+    def seal_s(self) -> float | None:
+        """
+        The age in seconds at which a segment is sealed because of the rules, None without a limit: an eighth of the
+        shortest age, because nothing leaves the segment that is being written.
+        """
+        return max(min(self.ages) / _STEPS, SEAL_S_MIN) if self.ages else None
 
 
 def covers(earlier: str, later: str) -> bool:
@@ -86,17 +122,18 @@ class Holding(NamedTuple):
 
 
 class TagRules:
-    """The rules, in their order."""
+    """The rules by which messages leave segments, in their order."""
 
-    def __init__(self, rules: Sequence[TagRule]) -> None:
-        self.rules: Sequence[TagRule] = rules
-        self._matches = [re.compile(fnmatch.translate(rule.tag)).match for rule in rules]
+    def __init__(self, retention: Retention) -> None:
+        self.rules: Sequence[TagRule] = retention.leaving
+        self._others = len(self.rules) - 1 if retention.is_longer else None
+        self._matches = [re.compile(fnmatch.translate(rule.tag)).match for rule in self.rules]
         self._known = dict[bytes, int | None]()
 
     def of_tag(self, tag: str) -> int | None:
         """Return the number of the rule that applies to *tag*; None if none does."""
         if tag == LOSS_TAG.decode():
-            return None
+            return self._others
         return next((number for number, match in enumerate(self._matches) if match(tag)), None)
 
     def of_batch(self, batch: Batch) -> int | None:

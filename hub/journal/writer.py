@@ -28,7 +28,7 @@ from hub.errors import JournalLost, JournalUnavailable
 from hub.journal.block import VERSION, SegmentHeader, pack_block, pack_segment_header, pack_snapshot, seed_of
 from hub.journal.clock import Clock, Moment
 from hub.journal.files import BytesLike, Files
-from hub.journal.indexfile import index_name, index_size, size_of
+from hub.journal.indexfile import identify, index_name, index_size, size_of
 from hub.journal.positions import Positions
 from hub.journal.recovery import Kept, Recovered
 from hub.journal.retention import (
@@ -40,7 +40,7 @@ from hub.journal.retention import (
     segment_bytes_for,
     uncounted_bytes_for,
 )
-from hub.journal.rewriting import first_of, replaces
+from hub.journal.rewriting import first_of, replaces, unfinished_bytes
 from hub.journal.seal import Seal, read_seal, write_seal
 from hub.journal.segment import segment_name
 from hub.message import Batch
@@ -284,6 +284,11 @@ class Writer:
         self.check_ours()
         self._expire(self._clock.read())
 
+    def make_room(self, size: int) -> None:
+        """Delete what is beyond the limit with *size* more bytes on the disk. Raises OSError or JournalLost."""
+        self.check_ours()
+        self._expire(self._clock.read(), room=size)
+
     def adopt(self, name: str) -> bool:
         """
         Put the new form of a segment, the file *name*, in the place of the old one, or remove it if it is of no use
@@ -303,7 +308,8 @@ class Writer:
         self.check_ours()
         size = size_of(self._files, name)
         self._files.rename(name, segment_name(first))
-        self._sealed[number] = _resized(self._sealed[number], size)
+        there = identify(self._files, first, firsts[number + 1])
+        self._sealed[number] = _resized(self._sealed[number], size, 0 if there is None else there.expired)
         self._files.sync_folder()
         return True
 
@@ -318,8 +324,8 @@ class Writer:
         is_old = self._seal_ns is not None and now.expiry - active.created > self._seal_ns
         return is_old or active.size - active.positions_bytes > 2 * self._segment_bytes
 
-    def _expire(self, now: Moment, *, new: Kept | None = None) -> None:
-        """Delete what exceeds the limits, with room for the segment *new*."""
+    def _expire(self, now: Moment, *, new: Kept | None = None, room: int = 0) -> None:
+        """Delete what exceeds the limits, with room for the segment *new*, and for *room* more bytes."""
         segments = [*self._sealed]
         if self._active is not None:
             segments.append(_kept(self._active, self._active.size))
@@ -330,6 +336,7 @@ class Writer:
             retain_bytes=self._retain_bytes,
             needed_from=self.needed_from,
             older_than=0 if self._retain_ns is None else now.expiry - self._retain_ns,
+            other_bytes=unfinished_bytes(self._files) + room,
         )
         # Without an active segment, only the newest sealed one records the next sequence.
         count = max(min(count, len(self._sealed) - (self._active is None)), 0)
@@ -453,11 +460,14 @@ class Writer:
             self._retire()
 
 
-def _resized(kept: Kept, size: int) -> Kept:
-    """Return what a segment takes whose file has *size* bytes now. Whether it has an index is not known then."""
+def _resized(kept: Kept, size: int, expired: int) -> Kept:
+    """
+    Return what a segment takes whose file has *size* bytes now, and lacks *expired* messages. Whether it has an index
+    is not known then.
+    """
     before = max(kept.size_bytes - kept.index_bytes, 1)
     positions_bytes = kept.positions_bytes * size // before
-    return kept._replace(size_bytes=size, positions_bytes=positions_bytes, index_bytes=0)
+    return kept._replace(size_bytes=size, positions_bytes=positions_bytes, index_bytes=0, expired=expired)
 
 
 def _kept(active: _Active, size_bytes: int) -> Kept:

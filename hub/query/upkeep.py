@@ -2,8 +2,9 @@
 What is done with the sealed segments of a journal when nobody else needs the processor, in a process of its own: they
 are packed, get their indexes, and what has expired by rule is left out of them.
 
-The hub puts each new form of a segment in place. The process tells it the name of the file, in a line, and waits for a
-line as the answer; without one the hub has ended, and so does the process. At the end it says what each tag takes.
+The hub makes room for each new form of a segment, and puts it in place. The process asks it for so many bytes, in a
+line, and tells it the name of the file in another one. It waits for a line as the answer to each; without one the hub
+has ended, and so does the process. At the end it reports what each tag takes.
 
 Always true: the process writes new files only, and none of them counts before it is whole.
 Not here: packing and leaving out (hub.journal.rewriting), what has expired (hub.journal.tagrules), indexes
@@ -26,54 +27,57 @@ from hub.journal.files import DiskFiles, Files
 from hub.journal.indexfile import size_of
 from hub.journal.rewriting import remove_unfinished, rewrite
 from hub.journal.segment import list_segments, segment_name
-from hub.journal.tagrules import TagRule, TagRules
+from hub.journal.tagrules import Retention, TagRules
 from hub.message import Batch
 from hub.query.holdings import holdings_of, last_holding, rows_of
 from hub.query.indexing import make_indexes
 
-TAGS = "tags "
-"""What a line begins with that is not the name of a file, but says what each tag takes."""
+TAGS, ROOM = "tags ", "room "
+"""What a line begins with that is not the name of a file, but what each tag takes, or a number of bytes."""
 PACKED_BYTES_MIN = 1 << 20
 """Smaller segments stay plain: there is little to gain."""
 WORK_S, PAUSES = 0.01, 3
 """Processor time between two pauses, and how many times as long they are, if the process cannot have idle priority."""
 
 
+class HubGone(Exception):
+    """The hub does not answer any more."""
+
+
 def pack_segments(
-    files: Files, hand_over: Callable[[str], bool], *, since: int = 0, rest: Callable[[], None] = lambda: None
-) -> bool:
+    files: Files, tell: Callable[[str], object], *, since: int = 0, rest: Callable[[], None] = lambda: None
+) -> None:
     """
-    Make the packed form of each sealed segment from the first sequence *since* on, the oldest first, and *hand_over*
-    its name. Return whether it could always be handed over. *rest* is called after each block. Raises OSError.
+    Make the packed form of each sealed segment from the first sequence *since* on, the oldest first. *tell* passes a
+    line to the hub, and returns when that has answered: the size of the new file, and then its name. *rest* is called
+    after each block. Raises OSError, and what *tell* raises.
     """
     remove_unfinished(files)
     for first, following in itertools.pairwise(list_segments(files)):
         if first < since or size_of(files, segment_name(first)) < PACKED_BYTES_MIN:
             continue
         with contextlib.suppress(FileNotFoundError):  # it has expired
-            name = rewrite(files, first, following, rest=rest)
-            if name is not None and not hand_over(name):
-                return False
-    return True
+            if name := rewrite(files, first, following, make_room=_asking(tell), rest=rest):
+                tell(name)
 
 
 class Expiry(msgspec.Struct, frozen=True):
-    """The rules of retention by tag, the time by which things expire, and the sequence from which on all are needed."""
+    """How long messages are kept, the time by which they expire, and the sequence from which on all are needed."""
 
-    rules: tuple[TagRule, ...]
+    retention: Retention
     now: int
     needed_from: int
 
 
 def leave_out(
-    files: Files, hand_over: Callable[[str], bool], expiry: Expiry, *, rest: Callable[[], None] = lambda: None
-) -> bool:
+    files: Files, tell: Callable[[str], object], expiry: Expiry, *, rest: Callable[[], None] = lambda: None
+) -> None:
     """
     Leave out of the sealed segments what has expired by rule, as `pack_segments` packs them. Indexes that do not count
-    any more are made anew. Raises OSError.
+    any more are made anew. Raises OSError, and what *tell* raises.
     """
-    rules = TagRules(expiry.rules)
-    holdings = holdings_of(files, rest) if expiry.rules else []
+    rules = TagRules(expiry.retention)
+    holdings = holdings_of(files, rest) if rules.rules else []
     plan = rules.left_out(holdings, now=expiry.now, needed_from=expiry.needed_from)
     for holding in holdings:
         if (numbers := plan.get(holding.first)) is None:
@@ -83,12 +87,17 @@ def leave_out(
             return rules.of_batch(batch) in numbers
 
         with contextlib.suppress(FileNotFoundError):  # it has expired
-            name = rewrite(files, holding.first, holding.following, has_expired=has_expired, rest=rest)
-            if name is not None and not hand_over(name):
-                return False
+            first, following = holding.first, holding.following
+            name = rewrite(files, first, following, has_expired=has_expired, make_room=_asking(tell), rest=rest)
+            if name is not None:
+                tell(name)
     if plan:
         make_indexes(files, rest)
-    return True
+
+
+def _asking(tell: Callable[[str], object]) -> Callable[[int], object]:
+    """Return what asks the hub to make room for a number of bytes."""
+    return lambda size: tell(f"{ROOM}{size}")
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> None:
@@ -98,22 +107,23 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> None:
     """
     files, since = DiskFiles(arguments[0]), int(arguments[1])
     rest = (lambda: None) if _is_idle() else _Pace().rest
-    if not pack_segments(files, _hand_over, since=since, rest=rest):
-        return
-    make_indexes(files, rest)
-    for given in arguments[2:]:
-        if leave_out(files, _hand_over, msgspec.json.decode(given, type=Expiry), rest=rest):
-            _hand_over(TAGS + json.dumps(rows_of(holdings_of(files, rest), last_holding(files, rest))))
+    with contextlib.suppress(HubGone):
+        pack_segments(files, _tell, since=since, rest=rest)
+        make_indexes(files, rest)
+        for given in arguments[2:]:
+            leave_out(files, _tell, msgspec.json.decode(given, type=Expiry), rest=rest)
+            _tell(TAGS + json.dumps(rows_of(holdings_of(files, rest), last_holding(files, rest))))
 
 
-def _hand_over(name: str) -> bool:
-    """Tell the hub the name of a file, or what each tag takes. Return whether it has answered."""
+def _tell(line: str) -> None:
+    """Pass a line to the hub, and wait for the answer. Raises HubGone."""
     try:
-        sys.stdout.write(name + "\n")
+        sys.stdout.write(line + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        return False
-    return bool(sys.stdin.readline())
+        raise HubGone from None
+    if not sys.stdin.readline():
+        raise HubGone
 
 
 def _is_idle() -> bool:

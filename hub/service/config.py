@@ -18,7 +18,7 @@ from hub.access import RIGHTS, Grant, Right, Rule, Rules, UserId
 from hub.address import Address
 from hub.alerts.table import Alert, PageUrl, check_names
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN, batch_bytes_max_for
-from hub.journal.tagrules import TagRule
+from hub.journal.tagrules import Retention, TagRule
 from hub.journal.writer import Durability
 from hub.limits import Limit, When
 from hub.natsplace import ServerUrl
@@ -264,7 +264,7 @@ class Config(Table, frozen=True, kw_only=True):
                 "send_allow who else may send)"
             )
         check_names(self.alerts)
-        check_retention(self.retention, journal_size=self.journal_size, journal_age=self.journal_age)
+        check_retention(self.retention.rules, journal_size=self.journal_size)
         check_conflicts(self.socket, self.journal, self.all_sources, self.sinks)
 
     @property
@@ -278,9 +278,10 @@ class Config(Table, frozen=True, kw_only=True):
         return [table.grant for table in self.access]
 
     @property
-    def retention(self) -> tuple[TagRule, ...]:
-        """The rules of retention by tag."""
-        return tuple(table.rule for table in self.retain)
+    def retention(self) -> Retention:
+        """How long messages are kept, by their tags."""
+        age_s = None if self.journal_age is None else float(self.journal_age)
+        return Retention(tuple(table.rule for table in self.retain), age_s)
 
     @property
     def all_readers(self) -> tuple[SinkTable, ...]:

@@ -40,19 +40,14 @@ def check_conflicts(socket: str, journal: str, sources: Sequence[AnySource], sin
     _check_sources(socket, sources)
 
 
-def check_retention(rules: Sequence[TagRule], *, journal_size: int, journal_age: float | None) -> None:
-    """Raise ValueError if one of the *rules* has no effect in a journal of this size and age."""
+def check_retention(rules: Sequence[TagRule], *, journal_size: int) -> None:
+    """Raise ValueError if one of the *rules* has no effect in a journal of this size."""
     for number, rule in enumerate(rules):
         earlier = next((each.tag for each in rules[:number] if covers(each.tag, rule.tag)), None)
         if earlier is not None:
             raise ValueError(
                 f"retain[{number}]: the rule for {rule.tag} is never used, because the first that matches applies, and "
                 f"{earlier} stands before it (put it before that one, or leave it out)"
-            )
-        if rule.age_s is not None and journal_age is not None and rule.age_s > journal_age:
-            raise ValueError(
-                f"retain[{number}]: {rule.tag} cannot be kept for longer than journal_age (set that to the longest "
-                'time, and add a last rule with tag = "*" and the time of all other messages)'
             )
         if rule.size is not None and rule.size > journal_size:
             raise ValueError(f"retain[{number}]: the size for {rule.tag} is above journal_size (choose a smaller one)")

@@ -15,7 +15,6 @@ from hub.endpoint import Endpoint
 from hub.errors import JournalUnavailable
 from hub.journal.journal import Journal
 from hub.journal.retention import AGE_STEPS
-from hub.journal.tagrules import seal_s_for
 from hub.log import get_logger
 from hub.service.reloading import Reloader
 from hub.service.systemd import Notifier
@@ -47,16 +46,17 @@ async def keep_path(endpoint: Endpoint, reloader: Reloader) -> None:
 
 async def expire(journal: Journal, reloader: Reloader) -> None:
     """
-    Delete segments older than `journal_age`, every `journal_age / AGE_STEPS` (0.1 to 60 s), and seal those that rules
-    of retention wait for.
+    Delete segments in which everything is too old, in steps of an eighth of that age (0.1 to 60 s), and seal those that
+    rules of retention wait for.
 
     Segments beyond `journal_size` are deleted when a new segment is begun.
     """
     while True:
-        retain_s = reloader.config.journal_age
+        retention = reloader.config.retention
+        retain_s = retention.longest_s
         wait_s = EXPIRY_INTERVAL_S if retain_s is None else retain_s / AGE_STEPS
         await asyncio.sleep(min(max(wait_s, EXPIRY_INTERVAL_MIN_S), EXPIRY_INTERVAL_S))
-        if retain_s is None and seal_s_for(reloader.config.retention) is None:
+        if retain_s is None and retention.seal_s is None:
             continue
         try:
             if segments := await journal.expire():

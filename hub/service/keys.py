@@ -76,7 +76,8 @@ KEYS: tuple[Key, ...] = (
     Key("journal", "DIR", "The journal's folder.", "per user", "/var/lib/mpsr/journal"),
     Key("journal_size", "SIZE", "Maximum size of the journal. The oldest messages are deleted first."),
     Key("journal_age", "DURATION",
-        "Delete messages at this age (1s or more), or up to about an eighth of it later: 90s, 12h, 7d.", sample="30d"),
+        "Delete messages at this age (1s or more), or up to about an eighth of it later: 90s, 12h, 7d. Rules by tag "
+        "([[retain]]) can keep some for longer.", sample="30d"),
     Key("durability", "fsync|relaxed",
         "fsync: acknowledge only messages that are on disk. relaxed: a power cut may cost the last second."),
     Key("connections_max", "N", "Maximum simultaneous connections; more wait in the backlog."),
@@ -163,7 +164,7 @@ _SAMPLE_TABLES = (
     "# (a reload changes it)",
     "#[[retain]]",
     '#tag = "debug.*"',
-    '#for = "1d"  # or size, or both',
+    '#for = "1d"  # or size, or both; may be longer than journal_age',
     '#size = "200MiB"',
     "",
     "# Who may call methods, and read messages under some tags with query and tail, besides the hub's own user.",

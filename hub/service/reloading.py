@@ -26,7 +26,6 @@ import msgspec
 from hub.endpoint import Endpoint
 from hub.errors import MpsrError
 from hub.journal.journal import Journal
-from hub.journal.tagrules import seal_s_for
 from hub.log import get_logger, set_level
 from hub.service.config import Config, changes
 from hub.service.preflight import check_web
@@ -114,7 +113,7 @@ class Reloader:
         """
         if _permissions(new) != _permissions(self.config):
             self._endpoint.permit(new.mode, new.group)
-        self._journal.retain(new.journal_size, new.journal_age, seal_s_for(new.retention))
+        self._journal.retain(new.journal_size, new.retention.longest_s, new.retention.seal_s)
         self._endpoint.limit(connections_max=new.connections_max, frame_bytes_max=new.frame_bytes_max)
         self._endpoint.access.change(new.rules, new.grants)
         if new.limits != self.config.limits:  # else all buckets would begin full again
@@ -132,7 +131,7 @@ class Reloader:
             await self._follow_sinks(self.config)
         if old.web != self.config.web:
             await self._follow_web(self.config)
-        if (old.journal_size, old.journal_age) != (self.config.journal_size, self.config.journal_age):
+        if (old.journal_size, old.retention) != (self.config.journal_size, self.config.retention):
             try:
                 await self._journal.expire()
             except MpsrError as error:  # the next segment that is begun expires them

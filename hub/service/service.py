@@ -57,7 +57,6 @@ from hub.endpoint import Endpoint
 from hub.errors import MpsrError
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
-from hub.journal.tagrules import seal_s_for
 from hub.log import get_logger
 from hub.losses import Losses, LossRow
 from hub.message import UNKNOWN_PEER, Batch, Loss
@@ -124,8 +123,8 @@ class Service:
             journal = await Journal.open(
                 config.journal,
                 retain_bytes=config.journal_size,
-                retain_s=config.journal_age,
-                seal_s=seal_s_for(config.retention),
+                retain_s=config.retention.longest_s,
+                seal_s=config.retention.seal_s,
                 durability=config.durability,
                 needed_by=needed_by(config.all_readers),
             )

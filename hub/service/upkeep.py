@@ -19,7 +19,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -28,10 +28,10 @@ from hub.errors import JournalError
 from hub.journal.journal import Journal
 from hub.journal.retention import AGE_STEPS
 from hub.journal.segment import SEQUENCE_MAX
-from hub.journal.tagrules import TagRule
+from hub.journal.tagrules import Retention
 from hub.log import get_logger
 from hub.query.indexing import SEGMENT_BYTES_MIN
-from hub.query.upkeep import TAGS, Expiry
+from hub.query.upkeep import ROOM, TAGS, Expiry
 
 LOOK_S = 10.0
 INTERVAL_S = 900.0
@@ -43,9 +43,9 @@ log = get_logger("mpsr.service")
 class Upkeep:
     """Has the process run, again and again, while `run` runs."""
 
-    def __init__(self, journal: Journal, rules: Callable[[], Sequence[TagRule]] = tuple) -> None:
+    def __init__(self, journal: Journal, retention: Callable[[], Retention] = Retention) -> None:
         self._journal = journal
-        self._rules = rules
+        self._retention = retention
         self._tried = set[int]()
         self.tags: list[dict[str, Any]] = []
         """What each tag took when the process ended last: a row for each, as hub.query.holdings makes them."""
@@ -56,20 +56,20 @@ class Upkeep:
         while True:
             await asyncio.sleep(LOOK_S)
             new = {*self._journal.sealed(SEGMENT_BYTES_MIN)} - self._tried
-            rules = tuple(self._rules())
-            has_more = self._journal.last_sequence > last_sequence or any(rule.age_s is not None for rule in rules)
-            is_due = has_more and time.monotonic() - worked_at >= _interval_s(rules)
-            if new or is_due or rules != before:
+            retention = self._retention()
+            has_more = self._journal.last_sequence > last_sequence or bool(retention.ages)
+            is_due = has_more and time.monotonic() - worked_at >= _interval_s(retention)
+            if new or is_due or retention != before:
                 self._tried |= new
-                worked_at, last_sequence, before = time.monotonic(), self._journal.last_sequence, rules
-                await self._work(min(new, default=SEQUENCE_MAX), rules)
+                worked_at, last_sequence, before = time.monotonic(), self._journal.last_sequence, retention
+                await self._work(min(new, default=SEQUENCE_MAX), retention)
                 self._journal.look_for_indexes()
 
-    async def _work(self, since: int, rules: tuple[TagRule, ...]) -> None:
+    async def _work(self, since: int, retention: Retention) -> None:
         """Run the process to its end. It is killed if this is cancelled."""
         pipe = asyncio.subprocess.PIPE
         try:
-            expiry = msgspec.json.encode(Expiry(rules, *await self._journal.expiry())).decode()
+            expiry = msgspec.json.encode(Expiry(retention, *await self._journal.expiry())).decode()
         except JournalError:  # the next commit fails too, and is reported
             return
         command = (sys.executable, "-P", "-c", _COMMAND, self._journal.path, str(since), expiry)
@@ -81,7 +81,7 @@ class Upkeep:
             log.warning("journal.upkeep_failed", error=str(error))
             return
         try:
-            await self._answer(process, rules)
+            await self._answer(process, retention)
             code = await process.wait()
         except asyncio.CancelledError:
             with contextlib.suppress(ProcessLookupError):
@@ -91,15 +91,15 @@ class Upkeep:
         if code:
             log.warning("journal.upkeep_failed", error=f"the process ended with {code}")
 
-    async def _answer(self, process: asyncio.subprocess.Process, rules: tuple[TagRule, ...]) -> None:
+    async def _answer(self, process: asyncio.subprocess.Process, retention: Retention) -> None:
         """
-        Put in place what the process has written, until it ends. When the *rules* have changed, it gets no more
-        answers, and ends: it may be leaving out what is kept now.
+        Make room for what the process writes, and put it in place, until it ends. When *retention* has changed, it gets
+        no more answers, and ends: it may be leaving out what is kept now.
         """
         assert process.stdin is not None
         assert process.stdout is not None
         async for line in process.stdout:
-            if tuple(self._rules()) != rules:
+            if self._retention() != retention:
                 process.stdin.close()
                 return
             said = line.decode().rstrip("\n")
@@ -107,12 +107,19 @@ class Upkeep:
                 self.tags = json.loads(said.removeprefix(TAGS))
             else:
                 with contextlib.suppress(JournalError):  # the next commit fails too, and is reported
-                    await self._journal.adopt(said)
+                    await self._do(said)
             process.stdin.write(b"\n")
             with contextlib.suppress(ConnectionError):
                 await process.stdin.drain()
 
+    async def _do(self, said: str) -> None:
+        """Make room, or put the file with this name in place. Raises JournalError."""
+        if said.startswith(ROOM):
+            await self._journal.make_room(int(said.removeprefix(ROOM)))
+        else:
+            await self._journal.adopt(said)
 
-def _interval_s(rules: Sequence[TagRule]) -> float:
+
+def _interval_s(retention: Retention) -> float:
     """Return after how many seconds there may be more to do though no segment is new."""
-    return min([INTERVAL_S, *(rule.age_s / AGE_STEPS for rule in rules if rule.age_s is not None)])
+    return min([INTERVAL_S, *(age_s / AGE_STEPS for age_s in retention.ages)])

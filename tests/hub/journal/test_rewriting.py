@@ -15,6 +15,7 @@ from hub.journal import rewriting
 from hub.journal.block import BLOCK_BYTES
 from hub.journal.reader import Gap, Reader
 from hub.journal.recovery import recover
+from hub.journal.retention import NOTHING_NEEDED
 from hub.journal.rewriting import first_of, remove_unfinished, replaces, rewrite
 from hub.journal.segment import Segment, list_segments, segment_name
 from hub.journal.verify import verify
@@ -263,14 +264,33 @@ def test_without_the_lock() -> None:
     assert bytes_of(disk) == before
 
 
-def test_a_large_form_is_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is the same as in one part."""
+def test_a_form_that_is_not_in_place_counts() -> None:
+    """The oldest segments are deleted for it, as for everything else."""
     disk = ForgettingFiles()
     life = filled(Life(disk))
-    whole = rewritten(life, 0)
-    monkeypatch.setattr(rewriting, "_WRITE_BYTES", 700)
-    in_parts = rewritten(life, 0)
-    assert bytes_of(disk)[in_parts] == bytes_of(disk)[whole]
+    life.writer.retain(life.writer.size_bytes, None)
+    name = rewritten(life, 1)
+    firsts = list_segments(disk)
+    assert life.writer.expire() == 1
+    assert (list_segments(disk), name in disk.list()) == (firsts[1:], True)
+    assert life.writer.adopt(name)
+    assert life.writer.expire() == 0
+
+
+def test_a_segment_without_messages_that_count() -> None:
+    """The oldest segments are deleted when all of their messages have expired, also after a restart; no others are."""
+    disk = ForgettingFiles()
+    life = filled(Life(disk))
+    firsts = list_segments(disk)
+    for number in (0, 1, 3):
+        assert life.writer.adopt(rewritten(life, number, lambda _: True))
+    assert life.writer.adopt(rewritten(life, 2, is_debug))
+    assert list_segments(Life(disk.after_kill()).files)[0] == firsts[2]
+    life.writer.needed_from = firsts[1]
+    assert life.writer.expire() == 1
+    life.writer.needed_from = NOTHING_NEEDED
+    assert life.writer.expire() == 1
+    assert list_segments(disk) == firsts[2:]
 
 
 def test_a_reader_of_a_segment_that_is_replaced_and_expires() -> None:
@@ -318,7 +338,7 @@ def test_dying_at_any_step() -> None:
 
     rng = random.Random(6)
     found = moments(disk, producers, run)
-    assert len(found) > 15
+    assert len(found) > 10
     for moment in found:
         for after in (moment.disk.after_kill(), *moment.disk.power_cuts(rng, 2)):
             check_recovery(after, moment.producers)
@@ -352,7 +372,7 @@ def test_a_disk_that_fails_or_is_full() -> None:
     disk = ForgettingFiles()
     life = filled(Life(disk))
     before = read_all(disk)
-    for step in ("create", "page", "truncate", "truncate_sync", "rename", "sync_folder"):
+    for step in ("create", "page", "sync_all", "rename", "sync_folder"):
         disk.fail(step, errno.ENOSPC if step in ("create", "page") else errno.EIO)
         with pytest.raises(OSError, match=r"No space left|error"):
             life.writer.adopt(rewritten(life, 0))

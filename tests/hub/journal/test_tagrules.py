@@ -11,7 +11,7 @@ import pytest
 from hub.entries import NS
 from hub.journal import tagrules
 from hub.journal.retention import NOTHING_NEEDED
-from hub.journal.tagrules import SEAL_S_MIN, Held, Holding, TagRule, TagRules, covers, seal_s_for
+from hub.journal.tagrules import SEAL_S_MIN, Held, Holding, Retention, TagRule, TagRules, covers
 from tests.hub.journal.world import batch
 
 HOUR = 3600.0
@@ -25,9 +25,14 @@ def holding(first: int, following: int, disk_bytes: int, **tags: tuple[int, int]
 
 
 def left_out(
-    rules: list[TagRule], *holdings: Holding, now: int = 100, needed_from: int = NOTHING_NEEDED
+    rules: list[TagRule],
+    *holdings: Holding,
+    age_s: float | None = None,
+    now: int = 100,
+    needed_from: int = NOTHING_NEEDED,
 ) -> dict[int, list[int]]:
-    found = TagRules(rules).left_out(holdings, now=now * NS, needed_from=needed_from)
+    rules_of = TagRules(Retention((*rules,), age_s))
+    found = rules_of.left_out(holdings, now=now * NS, needed_from=needed_from)
     return {first: sorted(numbers) for first, numbers in found.items()}
 
 
@@ -62,6 +67,48 @@ def test_what_goes(rules: list[TagRule], goes: dict[int, list[int]]) -> None:
         assert left_out(rules, *order) == goes
 
 
+LOSSES = holding(1, 10, 100, **{"mpsr.loss": (50, 10), "app": (50, 10), "audit": (50, 10)})
+
+
+@pytest.mark.parametrize(
+    ("rules", "age_s", "goes"),
+    [
+        ([TagRule("audit", age_s=1000)], None, {}),
+        ([TagRule("audit", age_s=1000)], 90, {}),
+        ([TagRule("audit", age_s=1000)], 50, {1: [1]}),  # all others
+        ([TagRule("audit", age_s=50)], 50, {1: [0]}),  # for the others, whole segments are deleted
+        ([TagRule("audit", age_s=50)], 1000, {1: [0]}),
+        ([TagRule("audit", age_s=1000), TagRule("app", size=1000)], 50, {1: [1, 2]}),  # a rule without an age, too
+        ([TagRule("app", size=1000)], 50, {}),
+        ([TagRule("*", age_s=1000)], 50, {1: [1]}),  # only losses are left without a rule
+    ],
+)
+def test_a_rule_keeps_longer_than_the_journal(
+    rules: list[TagRule], age_s: float | None, goes: dict[int, list[int]]
+) -> None:
+    """Then the age of all others is a rule after all others, also for losses; else whole segments are deleted."""
+    assert left_out(rules, LOSSES, age_s=age_s) == goes
+    assert left_out(rules, LOSSES, age_s=age_s, needed_from=9) == {}
+
+
+@pytest.mark.parametrize(
+    ("rules", "age_s", "longest_s", "ages"),
+    [
+        ([], None, None, []),
+        ([], 7, 7, []),
+        ([TagRule("a", age_s=5)], None, None, [5]),
+        ([TagRule("a", age_s=5)], 7, 7, [5]),
+        ([TagRule("a", age_s=9), TagRule("b", age_s=5), TagRule("c", size=1)], 7, 9, [9, 5, 7, 7]),
+    ],
+)
+def test_when_nothing_is_kept(
+    rules: list[TagRule], age_s: float | None, longest_s: float | None, ages: list[float]
+) -> None:
+    """Segments are deleted at the longest age of all, and without an age of the journal never."""
+    found = Retention((*rules,), age_s)
+    assert (found.longest_s, found.ages) == (longest_s, ages)
+
+
 def test_what_is_needed_stays() -> None:
     """Nothing leaves a segment with a sequence that a reader needs."""
     rules = [TagRule("*", age_s=1)]
@@ -71,16 +118,18 @@ def test_what_is_needed_stays() -> None:
 
 def test_losses_have_no_rule() -> None:
     """A rule for every tag is not one for losses."""
-    rules = TagRules([TagRule("*", age_s=1)])
+    rules = TagRules(Retention((TagRule("*", age_s=1),)))
     assert (rules.of_tag("mpsr.loss"), rules.of_tag("mpsr.loss.client"), rules.of_tag("")) == (None, 0, 0)
 
 
 def test_when_segments_are_sealed() -> None:
     """After an eighth of the shortest age, but not before an hour."""
-    assert seal_s_for([]) is None
-    assert seal_s_for([TagRule("a", size=1)]) is None
-    assert seal_s_for([TagRule("a", age_s=800 * HOUR), TagRule("b", age_s=80 * HOUR), TagRule("c")]) == 10 * HOUR
-    assert seal_s_for([TagRule("a", age_s=60)]) == SEAL_S_MIN
+    long = TagRule("a", age_s=800 * HOUR)
+    assert Retention().seal_s is None
+    assert Retention((TagRule("a", size=1),)).seal_s is None
+    assert Retention((long, TagRule("b", age_s=80 * HOUR), TagRule("c"))).seal_s == 10 * HOUR
+    assert Retention((TagRule("a", age_s=60),)).seal_s == SEAL_S_MIN
+    assert Retention((long,), 160 * HOUR).seal_s == 20 * HOUR
 
 
 @pytest.mark.parametrize(
@@ -110,7 +159,7 @@ def test_what_covers_matches_all() -> None:
 def test_tags_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rule of a batch is that of its tag, also of one that is no text, however many tags there are."""
     monkeypatch.setattr(tagrules, "_KNOWN_MAX", 3)
-    rules = TagRules([TagRule("a*", age_s=1), TagRule("\ufffd", age_s=1)])
+    rules = TagRules(Retention((TagRule("a*", age_s=1), TagRule("\ufffd", age_s=1))))
     for _ in range(2):
         found = [rules.of_batch(batch("x", tag=tag)) for tag in (b"a1", b"a2", b"b", b"\xff", b"a3", b"a1", b"c")]
         assert found == [0, 0, None, 1, 0, 0, None]

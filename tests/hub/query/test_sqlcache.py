@@ -6,11 +6,15 @@ import contextlib
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from hub.journal.files import DiskFiles
+from hub.journal.rewriting import rewrite
+from hub.journal.segment import list_segments, segment_name
+from hub.message import Batch
 from hub.query.sql import Database
 from hub.query.sqlcache import Cache
 from hub.query.sqlrows import Stretch
@@ -106,6 +110,24 @@ def test_while_another_process_writes(journal: Path, cache: Path) -> None:
         assert rows(journal, cache) == [(row["sequence"], row["record"]) for row in reference(journal)]
         assert {*cache.iterdir()} == before
         assert all(os.path.exists(path) for path in found.files)
+
+
+def test_messages_that_expire_by_rule(journal: Path, cache: Path) -> None:
+    """They are not found any more, whatever was cached, and no file has them; packing alone keeps the file."""
+    before, files = rows(journal, cache), DiskFiles(str(journal))
+    first, following = list_segments(files)[:2]
+    named = [{each.name for each in cache.glob(f"{first:020d}-*")}]
+    steps: list[Callable[[Batch], bool] | None] = [None, lambda batch: bool(batch.sequence % 2), lambda _: True]
+    for has_expired in steps:
+        name = rewrite(files, first, following, has_expired=has_expired)
+        assert name is not None
+        files.rename(name, segment_name(first))
+        assert rows(journal, cache) == rows(journal)
+        named.append({each.name for each in cache.glob(f"{first:020d}-*")})
+    assert rows(journal, cache) == [row for row in before if row[0] >= following]
+    assert [len(names) for names in named] == [1] * 4
+    assert named[0] == named[1]
+    assert len(set().union(*named)) == 3
 
 
 def test_a_rewritten_segment_gets_another_file(journal: Path, cache: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 import io
 import itertools
 import os
@@ -24,15 +23,15 @@ from hub.journal.indexfile import list_indexes
 from hub.journal.retention import NOTHING_NEEDED
 from hub.journal.rewriting import blocks_of, first_of, rewrite
 from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
-from hub.journal.tagrules import TagRule
+from hub.journal.tagrules import Retention, TagRule
 from hub.journal.verify import verify
 from hub.message import Batch
 from hub.query import indexing, upkeep
 from hub.query.holdings import holdings_of, last_holding, rows_of
 from hub.query.indexing import make_indexes, missing
-from hub.query.upkeep import TAGS, Expiry, leave_out, main, pack_segments
+from hub.query.upkeep import ROOM, TAGS, Expiry, leave_out, main, pack_segments
 from tests.hub.journal.forgetting import ForgettingFiles
-from tests.hub.journal.world import Life, Producers, batch, moments, read_all
+from tests.hub.journal.world import RETAIN_BYTES, Life, Producers, batch, moments, read_all
 
 
 @pytest.fixture(autouse=True)
@@ -84,12 +83,13 @@ def test_the_process(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(indexing, "SEGMENT_BYTES_MIN", 0)
     names: list[str] = []
 
-    def adopt(name: str) -> bool:
-        names.append(name)
-        return life.writer.adopt(name)
+    def tell(line: str) -> None:
+        names.append(line)
+        adopting(life)(line)
 
-    assert pack_segments(life.files, adopt)
-    assert [first_of(name) for name in names] == list_segments(life.files)[:-1]
+    pack_segments(life.files, tell)
+    assert [first_of(name) for name in names[1::2]] == list_segments(life.files)[:-1]
+    assert all(line.startswith(ROOM) for line in names[::2])
     assert are_packed(life) == [True] * count + [False]
     main([str(tmp_path), "0"])
     indexes = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.idx")}
@@ -105,15 +105,20 @@ def test_without_an_answer(life: Life, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
     said = answered(monkeypatch, 1)
     main([str(tmp_path), "0"])
-    left = said.getvalue().split()
-    assert [first_of(name) for name in left] == list_segments(life.files)[:2]
-    assert {name for name in life.files.list() if name.endswith(".tmp")} == {*left}
+    room, name = said.getvalue().splitlines()
+    assert (first_of(name), room) == (list_segments(life.files)[0], f"{ROOM}{(tmp_path / name).stat().st_size}")
+    assert {name for name in life.files.list() if name.endswith(".tmp")} == {name}
     assert list_indexes(life.files.list()) == []
     newest = list_segments(life.files)[-2]
-    said = answered(monkeypatch, 0)
+    said = answered(monkeypatch, 1)
     main([str(tmp_path), str(newest)])
-    assert {name for name in life.files.list() if name.endswith(".tmp")} == {said.getvalue().strip()}
-    assert first_of(said.getvalue().strip()) == newest
+    _, name = said.getvalue().splitlines()
+    assert {name for name in life.files.list() if name.endswith(".tmp")} == {name}
+    assert first_of(name) == newest
+    said = answered(monkeypatch, 0)
+    main([str(tmp_path), "0"])
+    assert said.getvalue().startswith(ROOM), "there may be no room"
+    assert not [name for name in life.files.list() if name.endswith(".tmp")]
 
 
 def test_a_hub_that_is_gone(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,8 +154,9 @@ def test_a_process_that_may_not_be_idle(life: Life, tmp_path: Path, monkeypatch:
 class Model:
     """What was stored, in plain lists, and which of it the rules of retention let go."""
 
-    def __init__(self, rules: Sequence[TagRule]) -> None:
+    def __init__(self, rules: Sequence[TagRule], age_s: float | None) -> None:
         self.rules = rules
+        self.age_s = age_s
         self.messages: list[tuple[int, str, int]] = []  # first sequence of a batch, tag, time of receipt
         self.ends: dict[int, int] = {}
         self.sizes: dict[int, int] = {}
@@ -169,15 +175,22 @@ class Model:
                 disk = segment.file.disk_size
             here = [row for row in self.messages if first <= row[0] < following and row[0] not in self.gone]
             whole = sum(self.sizes[row[0]] for row in here)
-            for number, rule in enumerate(self.rules):
-                mine = [row for row in here if self._rule_of(row[1]) == number]
-                if not mine:
+            mine = {number: [row for row in here if self._rule_of(row[1]) == number] for number in {*self._numbers()}}
+            for number, rows in mine.items():
+                if not rows:
                     continue
-                taken[number] += sum(self.sizes[row[0]] for row in mine) * disk // whole
-                is_old = rule.age_s is not None and max(row[2] for row in mine) < now - rule.age_s * NS
-                is_over = rule.size is not None and taken[number] > rule.size
+                age_s, size = self.age_s, None
+                if number is not None:
+                    taken[number] += sum(self.sizes[row[0]] for row in rows) * disk // whole
+                    age_s, size = self.rules[number].age_s or self.age_s, self.rules[number].size
+                is_old = age_s is not None and max(row[2] for row in rows) < now - age_s * NS
+                is_over = size is not None and number is not None and taken[number] > size
                 if (is_old or is_over) and following <= needed_from:
-                    self.gone.update(row[0] for row in mine)
+                    self.gone.update(row[0] for row in rows)
+
+    def _numbers(self) -> set[int | None]:
+        """Return the rules; None is that of all other messages."""
+        return {None, *range(len(self.rules))}
 
     def _rule_of(self, tag: str) -> int | None:
         found = [number for number, rule in enumerate(self.rules) if fnmatch.fnmatchcase(tag, rule.tag)]
@@ -187,9 +200,16 @@ class Model:
         return [sequence for sequence, _, _ in self.messages if sequence not in self.gone]
 
 
-def adopting(life: Life) -> Callable[[str], bool]:
-    """Return what puts each file in place that is handed over, and answers."""
-    return lambda name: life.writer.adopt(name) or True
+def adopting(life: Life) -> Callable[[str], object]:
+    """Return what does for the process what the hub does: make room, and put each file in place."""
+
+    def tell(line: str) -> None:
+        if line.startswith(ROOM):
+            life.writer.make_room(int(line.removeprefix(ROOM)))
+        else:
+            assert life.writer.adopt(line)
+
+    return tell
 
 
 def check_model(files: Files, model: Model, *, may_lack: set[int]) -> None:
@@ -199,11 +219,22 @@ def check_model(files: Files, model: Model, *, may_lack: set[int]) -> None:
     assert {*model.left()} - {*sequences} <= may_lack
     found = verify(files)
     assert found.faults == ()
-    everything = sum(model.ends[sequence] - sequence for sequence, _, _ in model.messages)
+    first = list_segments(files)[0]
+    everything = sum(model.ends[sequence] - sequence for sequence, _, _ in model.messages if sequence >= first)
     assert found.messages + found.expired == everything
 
 
-@pytest.mark.parametrize("seed", range(3))
+def random_retention(rng: random.Random, *, is_longer: bool) -> Retention:
+    """Return rules. If *is_longer*, the last one keeps the audit log longer than other messages are kept."""
+    rules = [
+        TagRule("debug.b", age_s=rng.choice([0.3, 0.6]), size=rng.choice([None, 500])),
+        TagRule("debug.*", size=rng.choice([200, 400])),
+        TagRule("*", age_s=rng.choice([0.8, 1.2])),
+    ][rng.randrange(2) :]
+    return Retention((*rules[:-1], TagRule("audit", age_s=1.1)), 0.4) if is_longer else Retention((*rules,))
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_rules_against_a_model(seed: int) -> None:
     """
     In random histories, exactly what the rules let go is left out, again and again. When the hub is killed at a step of
@@ -211,17 +242,19 @@ def test_rules_against_a_model(seed: int) -> None:
     """
     rng = random.Random(seed)
     tags = [b"debug.a", b"debug.b", b"audit", b"app", b"mpsr.loss"]
-    rules = [
-        TagRule("debug.b", age_s=rng.choice([0.3, 0.6]), size=rng.choice([None, 500])),
-        TagRule("debug.*", size=rng.choice([200, 400])),
-        TagRule("*", age_s=rng.choice([0.8, 1.2])),
-    ][rng.randrange(2) :]
-    disk, model, now = ForgettingFiles(), Model(rules), 1_700_000_000 * NS
+    retention = random_retention(rng, is_longer=seed % 2 > 0)
+    disk, model, now = ForgettingFiles(), Model(retention.rules, retention.age_s), 1_700_000_000 * NS
 
     def clock() -> int:
         return now
 
-    life = Life(disk, clock=clock, segment_bytes=2500)
+    def living(disk: ForgettingFiles) -> Life:
+        life = Life(disk, clock=clock, segment_bytes=2500)
+        life.writer.retain(RETAIN_BYTES, retention.longest_s)
+        life.writer._segment_bytes = 2500
+        return life
+
+    life = living(disk)
     kills = 0
     for _ in range(5):
         for _ in range(rng.randrange(10, 25)):
@@ -238,11 +271,16 @@ def test_rules_against_a_model(seed: int) -> None:
         model.expire(disk, now, needed_from)
         fresh = model.gone - before
         model.gone = before
-        expiry = Expiry((*rules,), now, needed_from)
-        found = moments(disk, Producers(), functools.partial(leave_out, disk, adopting(life), expiry))
+        expiry = Expiry(retention, now, needed_from)
+
+        def expire(life: Life = life, disk: ForgettingFiles = disk, expiry: Expiry = expiry) -> None:
+            leave_out(disk, adopting(life), expiry)
+            life.writer.look_for_indexes()
+
+        found = moments(disk, Producers(), expire)
         for moment in rng.sample(found, min(len(found), 12)):
             check_model(moment.disk, model, may_lack=fresh)
-            again = Life(moment.disk, clock=clock, segment_bytes=2500)
+            again = living(moment.disk)
             assert not [name for name in moment.disk.list() if ".seg." in name]
             check_model(again.files, model, may_lack=fresh)
             kills += 1
@@ -255,22 +293,48 @@ def test_rules_against_a_model(seed: int) -> None:
         assert {row["tag"]: row["messages"] for row in rows_of(holdings_of(disk), last_holding(disk))} == +left
         if rng.randrange(2):
             disk = disk.after_kill()
-            life = Life(disk, clock=clock, segment_bytes=2500)
+            life = living(disk)
     assert model.gone
+    assert not retention.is_longer or "audit" in {
+        tag for sequence, tag, _ in model.messages if sequence not in model.gone
+    }
     assert kills > 20
+
+
+def test_there_is_room_for_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At no step of packing and leaving out do segments, old and new, take more than the journal may."""
+    disk = ForgettingFiles()
+    life = Life(disk, segment_bytes=2500, retain_bytes=20_000)
+    for number in range(80):
+        life.append(batch(str(number), 3, size=100, tag=(b"app", b"debug")[number % 2]))
+    assert list_segments(disk)[0] > 1, "it is full"
+    taken: list[int] = []
+
+    def note(step: str) -> None:
+        names, files = disk.contents()
+        taken.append(sum(len(files[number]) for name, number in names.items() if ".seg" in name))
+
+    disk.watch = note
+    monkeypatch.setattr(rewriting, "SHRINK", 100)
+    pack_segments(disk, adopting(life))
+    expiry = Expiry(Retention((TagRule("debug", size=1),)), 0, NOTHING_NEEDED)
+    leave_out(disk, adopting(life), expiry)
+    assert sum(are_packed(life)) > 4
+    assert verify(disk).expired > 0
+    assert max(taken) <= 20_000
 
 
 def test_the_process_expires(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With rules it leaves out, and says what each tag takes at the end."""
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
     said = answered(monkeypatch, 100)
-    main([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(Expiry((), 0, 0)).decode()])
+    main([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(Expiry(Retention(), 0, 0)).decode()])
     rows = msgspec.json.decode(said.getvalue().removeprefix(TAGS))
     assert [(row["tag"], row["messages"]) for row in rows] == [("app", 90)]
-    expiry = Expiry((TagRule("app", size=1),), 0, list_segments(life.files)[3])
+    expiry = Expiry(Retention((TagRule("app", size=1),)), 0, list_segments(life.files)[3])
     said = answered(monkeypatch, 100)
     main([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(expiry).decode()])
-    names = said.getvalue().splitlines()[:-1]
+    names = [line for line in said.getvalue().splitlines()[:-1] if not line.startswith(ROOM)]
     assert [first_of(name) for name in names] == list_segments(life.files)[:3]
     said = answered(monkeypatch, 0)
     main([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(expiry).decode()])

@@ -15,7 +15,7 @@ from hub.journal.indexfile import index_name
 from hub.journal.journal import Journal
 from hub.journal.retention import NOTHING_NEEDED
 from hub.journal.segment import list_segments
-from hub.journal.tagrules import TagRule
+from hub.journal.tagrules import Retention, TagRule
 from hub.journal.verify import Verified, verify
 from hub.message import Batch
 from hub.service import upkeep
@@ -95,7 +95,7 @@ def test_rules_of_retention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     async def run() -> None:
         journal = await Journal.open(str(tmp_path), retain_bytes=RETAIN_BYTES)
-        keeper = Upkeep(journal, lambda: rules)
+        keeper = Upkeep(journal, lambda: Retention((*rules,)))
         task = asyncio.create_task(keeper.run())
         for number in range(9):
             await journal.append([lines[(b"debug", b"app")[number % 2]]])
@@ -132,7 +132,7 @@ def test_rules_that_change_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyP
             return True
 
         monkeypatch.setattr(journal, "adopt", adopt)
-        keeper = Upkeep(journal, lambda: rules)
+        keeper = Upkeep(journal, lambda: Retention((*rules,)))
         task = asyncio.create_task(keeper.run())
         await until(lambda: keeper.tags)
         task.cancel()
