@@ -1,5 +1,6 @@
 """
-Makes a golden journal: `python -m tests.hub.journal.make_golden` writes golden/format-N for the format of this program.
+Makes golden journals: `python -m tests.hub.journal.make_golden` writes golden/format-N for the format of this program,
+and golden/packed-N, the same journal with its sealed segment packed and without what is under one of its tags.
 
 Each golden journal was written once, by a hub of its format, and is never changed: test_journal_golden.py lets today's
 hub read and continue it. Run this when block.VERSION has been raised, and commit the new folder beside the old ones.
@@ -23,7 +24,9 @@ import msgspec
 from hub import entries as codec
 from hub.journal.block import VERSION
 from hub.journal.files import DiskFiles
+from hub.journal.rewriting import rewrite
 from hub.journal.seal import Seal, write_seal
+from hub.journal.segment import list_segments, segment_name
 from hub.message import FORGET, Batch, Peer, Position, position_batches
 from hub.wire import chunkid
 from tests.hub.journal.world import NS, Life
@@ -65,6 +68,24 @@ COMMITS = [
 POSITIONS = [["files:1", 0, b"/var/log/one".hex()], ["files:2", 2**63 - 1, "00ff"], ["import:4", 0, ""]]
 
 
+EXPIRED = "sys.log"
+"""The tag of the messages that the packed journal lacks."""
+
+
+def write_packed(folder: Path) -> None:
+    """Write the journal with its first segment rewritten, and its description, into the empty *folder*."""
+    write(folder)
+    files = DiskFiles(str(folder))
+    first, following = list_segments(files)
+    name = rewrite(files, first, following, has_expired=lambda batch: batch.tag == EXPIRED.encode())
+    assert name is not None
+    files.rename(name, segment_name(first))
+    path = folder / "expected.json"
+    description = json.loads(path.read_text(encoding="ascii"))
+    description["batches"] = [each for each in description["batches"] if each["tag"] != EXPIRED]
+    path.write_text(json.dumps(description, indent=1, ensure_ascii=True) + "\n", encoding="ascii")
+
+
 def write(folder: Path) -> None:
     """Write the journal and its description into the empty *folder*."""
     files = DiskFiles(str(folder))
@@ -97,13 +118,15 @@ def _describe(batch: Batch, sequence: int, received: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    folder = FOLDER / f"format-{VERSION}"
-    if folder.exists():
-        sys.exit(f"{folder} exists; a golden journal is never made again")
-    folder.mkdir(parents=True)
-    write(folder)
-    for path in sorted(folder.iterdir()):
-        print(path.relative_to(FOLDER), path.stat().st_size, "bytes")
+    made = {FOLDER / f"format-{VERSION}": write, FOLDER / f"packed-{VERSION}": write_packed}
+    missing = [folder for folder in made if not folder.exists()]
+    if not missing:
+        sys.exit(f"{FOLDER} has them; a golden journal is never made again")
+    for folder in missing:
+        folder.mkdir(parents=True)
+        made[folder](folder)
+        for path in sorted(folder.iterdir()):
+            print(path.relative_to(FOLDER), path.stat().st_size, "bytes")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 hub.journal.journal: a new hub reads the journals of every older format, and continues them.
 
 golden/format-N was written once by a hub of that format, with make_golden.py, and is never changed. expected.json says
-what is in it; it was written from what the hub was given, not from what was read.
+what is in it; it was written from what the hub was given, not from what was read. golden/packed-N has a packed segment,
+from which one tag has expired by rule.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from hub.journal.journal import Journal
 from hub.journal.reader import Reader
 from hub.journal.verify import verify
 from hub.message import Batch, Peer
-from tests.hub.journal.make_golden import FOLDER, write
+from tests.hub.journal.make_golden import EXPIRED, FOLDER, write
 from tests.hub.journal.world import own
 
 GOLDEN = sorted(FOLDER.glob("format-*"))
 
 
-@pytest.fixture(params=GOLDEN, ids=lambda folder: folder.name)
+@pytest.fixture(params=[*GOLDEN, *sorted(FOLDER.glob("packed-*"))], ids=lambda folder: folder.name)
 def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A copy of a golden journal."""
     return Path(shutil.copytree(request.param, tmp_path / "journal"))
@@ -63,6 +64,17 @@ def described(reader: Reader) -> list[dict[str, Any]]:
 def test_every_format_has_a_golden_journal() -> None:
     """There is one for each version that a hub has written."""
     assert [folder.name for folder in GOLDEN] == [f"format-{version}" for version in range(1, VERSION + 1)]
+
+
+def test_a_packed_journal_is_one() -> None:
+    """It has a packed segment, and messages that have expired by rule; the others are those of the plain one."""
+    packed, plain = FOLDER / f"packed-{VERSION}", FOLDER / f"format-{VERSION}"
+    assert [path.read_bytes()[:8] for path in sorted(packed.glob("*.seg"))] == [b"MPSRPAK\n", b"MPSRSEG\n"]
+    kept = [each for each in expected(plain)["batches"] if each["tag"] != EXPIRED]
+    assert expected(packed) == {**expected(plain), "batches": kept}
+    assert verify(DiskFiles(str(packed))).expired == sum(
+        len(each["messages"]) for each in expected(plain)["batches"] if each["tag"] == EXPIRED
+    )
 
 
 def test_an_old_journal_is_read(golden: Path) -> None:
