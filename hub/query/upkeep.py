@@ -3,8 +3,9 @@ What is done with the sealed segments of a journal when nobody else needs the pr
 are packed, get their indexes, and what has expired by rule is left out of them.
 
 The hub makes room for each new form of a segment, and puts it in place. The process asks it for so many bytes, in a
-line, and tells it the name of the file in another one. It waits for a line as the answer to each; without one the hub
-has ended, and so does the process. At the end it reports what each tag takes.
+line, and tells it the name of the file in another one. It waits for a line as the answer to each. When its input is
+closed, the hub has ended, and the process ends too; it looks after each block. At the end it reports what each tag
+takes.
 
 Always true: the process writes new files only, and none of them counts before it is whole.
 Not here: packing and leaving out (hub.journal.rewriting), what has expired (hub.journal.tagrules), indexes
@@ -17,6 +18,7 @@ import contextlib
 import itertools
 import json
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -106,7 +108,7 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> None:
     are packed. The third argument, if it is given, is an `Expiry` in JSON.
     """
     files, since = DiskFiles(arguments[0]), int(arguments[1])
-    rest = (lambda: None) if _is_idle() else _Pace().rest
+    rest = _Pace(is_idle=_is_idle()).rest
     with contextlib.suppress(HubGone):
         pack_segments(files, _tell, since=since, rest=rest)
         make_indexes(files, rest)
@@ -135,14 +137,24 @@ def _is_idle() -> bool:
     return True
 
 
-class _Pace:
-    """Pauses after some work, so that the process has a quarter of one processor."""
+def _is_abandoned() -> bool:
+    """Return whether the input is closed. The hub writes only answers, and no question is open."""
+    return bool(select.select([sys.stdin], [], [], 0)[0])
 
-    def __init__(self) -> None:
+
+class _Pace:
+    """Pauses after some work, so that the process has a quarter of one processor; it needs none if it *is_idle*."""
+
+    def __init__(self, *, is_idle: bool) -> None:
+        self._is_idle = is_idle
         self._began = time.process_time()
 
     def rest(self) -> None:
-        """Pause, if it is time."""
+        """Pause, if it is time. Raises HubGone."""
+        if _is_abandoned():
+            raise HubGone
+        if self._is_idle:
+            return
         worked_s = time.process_time() - self._began
         if worked_s >= WORK_S:
             time.sleep(PAUSES * worked_s)

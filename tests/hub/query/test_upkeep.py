@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import random
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -32,6 +33,7 @@ from hub.query.indexing import make_indexes, missing
 from hub.query.upkeep import ROOM, TAGS, Expiry, leave_out, main, pack_segments
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import RETAIN_BYTES, Life, Producers, batch, moments, read_all
+from tests.support import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +43,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing, "_GROUP_BYTES_MIN", 100)
     monkeypatch.setattr(upkeep, "PACKED_BYTES_MIN", 0)
     monkeypatch.setattr(rewriting, "FRAME_BYTES", 500)
+    monkeypatch.setattr(upkeep, "_is_abandoned", lambda: False)  # the input of a test is closed
 
 
 @pytest.fixture
@@ -119,6 +122,22 @@ def test_without_an_answer(life: Life, tmp_path: Path, monkeypatch: pytest.Monke
     main([str(tmp_path), "0"])
     assert said.getvalue().startswith(ROOM), "there may be no room"
     assert not [name for name in life.files.list() if name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_in_the_middle_of_its_work(life: Life, tmp_path: Path, is_gone: bool) -> None:
+    """Without a hub the process ends at once, although it has nothing to hand over yet."""
+    small = "import hub.query.indexing as i; i.SEGMENT_BYTES_MIN, i._GROUP_BYTES_MIN = 0, 100; "
+    command = [sys.executable, "-c", small + "from hub.query.upkeep import main; main()", str(tmp_path), "0"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        if is_gone:
+            process.stdin.close()
+            process.stdin = None
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+    assert len(list_indexes(life.files.list())) == (0 if is_gone else len(list_segments(life.files)) - 1)
 
 
 def test_a_hub_that_is_gone(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
