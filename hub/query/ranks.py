@@ -57,7 +57,7 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
         return (message for message, rank in messages if rank >= self.rank_min)
 
     def __len__(self) -> int:
-        return sum(self.counts().values())
+        return len(self.ranks) if self.rank_min == NO_RANK else sum(self.counts().values())
 
     def counts(self) -> dict[int, int]:
         """Return the number of messages by rank."""
