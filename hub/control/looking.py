@@ -103,8 +103,8 @@ class Looking:
         """
         Stream the number of messages that match, by the values of what *by* names, as `mpsr logs --by` does: ``rows``,
         each a list of values (null: the message has none) and the number, the largest first; ``others``: the number of
-        messages in no row; ``messages``. Parameters: *by*: a list of names; the filters of `mpsr logs`; *limit*: how
-        many rows (100).
+        messages in no row; ``distinct``: how many rows without null there are, *limit* or not; ``messages``.
+        Parameters: *by*: a list of names; the filters of `mpsr logs`; *limit*: how many rows (100).
         """
         params = CountsParams(**values_of(request, _OF_COUNTS))
         table = _Table(params.by, values_max=VALUES_MAX)
@@ -204,7 +204,9 @@ def _rows_of(table: Table, limit: int) -> dict[str, Any]:
     rows = table.rows()
     messages = sum(row.messages for row in rows) + table.others
     shown = [[[*row.values], row.messages] for row in islice(rows, limit)]
-    return {"rows": shown, "others": messages - sum(row.messages for row in rows[:limit]), "messages": messages}
+    others = messages - sum(row.messages for row in rows[:limit])
+    distinct = sum(None not in row.values for row in rows)
+    return {"rows": shown, "others": others, "distinct": distinct, "messages": messages}
 
 
 def _spread_of(spread: Spread, bars_max: int) -> dict[str, Any]:

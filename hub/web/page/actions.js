@@ -201,6 +201,17 @@ export class Actions {
     document.getElementById("messages").classList.toggle(isNarrow ? "show-facets" : "no-facets");
   }
 
+  /** Count the values of what `name` stands for, in the facets. */
+  count(name) {
+    const { classList } = document.getElementById("messages");
+    classList.remove("no-facets");
+    if (!document.getElementById("facets").checkVisibility()) { // on a narrow screen, the record is in their place
+      classList.add("show-facets");
+      this.page.state.set({ at: "" }, { isStep: false });
+    }
+    this.page.facets.add(name);
+  }
+
   histogram() {
     document.getElementById("overview").classList.toggle("folded");
   }

@@ -55,6 +55,10 @@ export class Chart extends TimePlot {
     if (error) this.caption.textContent = error.message;
   }
 
+  get #step() {
+    return `, a point is ${time.duration(this.value.step_s)}`;
+  }
+
   get #name() {
     return this.field || "messages";
   }
@@ -114,10 +118,10 @@ export class Chart extends TimePlot {
   #say(bar) {
     const { value } = this;
     if (value.series) {
-      const what = this.field ? `p50 and, dashed, p95 of ${grouped(value.values)} values` : `${grouped(value.values)}`;
+      const what = `${this.field ? `p50 and, dashed, p95 of ${grouped(value.values)} values` : grouped(value.values)}${this.#step}`;
       this.caption.textContent = bar === null || bar === undefined ? `${this.#name}: ${what}` : `${this.#name}, ${this.#when(bar)}`;
     } else if (bar === null || bar === undefined || !value.count[bar]) {
-      this.caption.textContent = `${this.field}: p50 and p95 of ${grouped(sum(value.count))} values`;
+      this.caption.textContent = `${this.field}: p50 and p95 of ${grouped(sum(value.count))} values${this.#step}`;
     } else {
       const figures = ["min", "p50", "p95", "max"].map((name) => `${name} ${brief(value[name][bar])}`);
       this.caption.textContent = `${this.field}, ${this.#when(bar)}: ${figures.join(", ")} (${grouped(value.count[bar])} values)`;

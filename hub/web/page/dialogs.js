@@ -25,7 +25,7 @@ const EXAMPLES = `pool exhausted            the text, with this space; a capital
 tag:web.*  -tag:web.debug tags with this form, and without
 level:warning             this level or worse
 status>=500  user="Ann L" fields of the record; also !=, <, <=, >, and http.status
--heartbeat                without this text
+-heartbeat  -/probe|ping/ without any of these texts
 pid:4711  comm:nginx      the writer; also uid:, unit:, host:, container:
 since:2h  until:14:30     times; also yesterday, 2026-11-20 14:30 in quotes`;
 

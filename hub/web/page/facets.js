@@ -12,9 +12,14 @@ import { isAbort } from "./rpc.js";
 import { filterOf } from "./search.js";
 import { brief, grouped, oneLine } from "./text.js";
 
-const FIXED = ["level", "tag", "comm", "pid", "unit", "host"];
-const NAMES = { level: "Level", tag: "Tag", comm: "Program", pid: "Process", unit: "Unit", host: "Host" };
+/** What the hub knows about the writer of a message, and the level. Anything else is a field of the record. */
+export const FIXED = ["level", "tag", "comm", "pid", "uid", "unit", "container", "host"];
+const NAMES = {
+  level: "Level", tag: "Tag", comm: "Program", pid: "Process", uid: "User", unit: "Unit", container: "Container", host: "Host",
+};
 const LIMIT = 12;
+/** The hub tells no more values apart. */
+const DISTINCT_MAX = 10_000;
 const STORED = "mpsr.facets";
 
 export class Facets extends EventTarget {
@@ -74,6 +79,7 @@ export class Facets extends EventTarget {
     this.open.add(name);
     this.#store();
     this.#again(name);
+    this.box.querySelector(`[data-name="${CSS.escape(name)}"]`)?.scrollIntoView({ block: "nearest" });
   }
 
   #remove(name) {
@@ -117,7 +123,7 @@ export class Facets extends EventTarget {
     const isOpen = this.open.has(name);
     const isOwn = !FIXED.includes(name);
     const value = this.values.get(name);
-    return html`<section class="facet">
+    return html`<section class="facet" data-name=${name}>
       <h2>
         <button class="facet-name" aria-expanded=${isOpen ? "true" : "false"} @click=${() => this.#toggle(name)}>${NAMES[name] ?? oneLine(name, 60)}</button>
         <button class="quiet" aria-label="Chart by ${NAMES[name] ?? name}" title="messages over time, by this" @click=${() => this.dispatchEvent(new CustomEvent("chart", { detail: nameOf(name) }))}>∿</button>
@@ -135,7 +141,7 @@ export class Facets extends EventTarget {
     return html`<ul class=${value.is_final === false ? "busy" : ""}>
         ${value.rows.map(([[text], count]) => this.#value(name, text, count, count / most))}
       </ul>
-      ${value.others ? this.#others(name, value.others) : nothing}`;
+      ${value.others ? this.#others(name, value) : nothing}`;
   }
 
   #value(name, text, count, share) {
@@ -155,13 +161,17 @@ export class Facets extends EventTarget {
     </li>`;
   }
 
-  #others(name, count) {
+  #others(name, { rows, others, distinct }) {
     const more = () => {
       this.limits.set(name, (this.limits.get(name) ?? LIMIT) * 4);
       this.#again(name);
     };
     const isMore = (this.limits.get(name) ?? LIMIT) < 200;
-    return html`<p class="muted">${grouped(count)} others ${isMore ? html`<button class="link" @click=${more}>more</button>` : nothing}</p>`;
+    const shown = rows.filter(([[value]]) => value !== null).length;
+    const values = distinct > shown ? `of ${grouped(distinct)}${distinct >= DISTINCT_MAX ? " or more" : ""} values; ` : "";
+    return html`<p class="muted" title="${grouped(others)} messages have other values">
+      ${values}${brief(others)} in others ${isMore ? html`<button class="link" @click=${more}>more</button>` : nothing}
+    </p>`;
   }
 
   #filter(key, value, isNegated) {

@@ -11,7 +11,7 @@ import { Actions } from "./actions.js";
 import { followBar } from "./bar.js";
 import { Chart } from "./chart.js";
 import { Completion } from "./complete.js";
-import { Facets } from "./facets.js";
+import { Facets, FIXED } from "./facets.js";
 import { Histogram } from "./histogram.js";
 import { HubView } from "./hubview.js";
 import { follow } from "./keys.js";
@@ -29,8 +29,6 @@ import { drawContext, drawEmpty, drawRange, drawStatus, drawTools } from "./tool
 const $ = (id) => document.getElementById(id);
 const FIELDS_EVERY_MS = 30_000;
 const COUNT_EVERY_MS = 5000;
-/** What can be counted by, besides fields. */
-const WRITERS = ["tag", "level", "comm", "pid", "unit", "host"];
 
 export class Page {
   constructor() {
@@ -135,10 +133,14 @@ export class Page {
     else this.#close();
     if (isLive && !this.fault) this.live.start(filters);
     if (!isOther) return;
+    this.#count(filters);
+    this.#learnFields();
+  }
+
+  #count(filters) {
     this.histogram.show(filters);
     this.facets.show(filters, this.state.get("q"));
     this.#showChart();
-    this.#learnFields();
   }
 
   /** Show why the search is not understood; nothing for the empty text. */
@@ -166,7 +168,7 @@ export class Page {
   #showChart() {
     const [field, by] = [this.state.get("chart"), this.state.get("by")];
     $("chart-area").hidden = !field && !by;
-    $("chart-by").value = by;
+    if (document.activeElement !== $("chart-by")) $("chart-by").value = by; // somebody may be typing
     if (!this.fault) this.chart.show(this.filters(), field, by);
   }
 
@@ -178,7 +180,7 @@ export class Page {
         this.fields = fields;
         const names = fields.slice(0, 200).map(({ name }) => name);
         $("field-names").replaceChildren(...names.map((name) => new Option(name, name)));
-        const known = new Set([...WRITERS, ...names]);
+        const known = new Set([...FIXED, ...names]);
         $("by-names").replaceChildren(...[...known].map((name) => new Option(name, name)));
       });
     } catch (error) {
@@ -238,6 +240,7 @@ export class Page {
     histogram.addEventListener("go", ({ detail }) => this.actions.goToTime(detail));
     histogram.addEventListener("counted", () => this.#draw());
     for (const part of [facets, record]) part.addEventListener("filter", ({ detail }) => this.#filter(detail));
+    record.addEventListener("facet", ({ detail }) => this.actions.count(detail));
     record.addEventListener("context", () => this.actions.context());
     record.addEventListener("link", () => this.actions.link());
     record.addEventListener("copy", ({ detail }) => this.actions.copyText(detail));
@@ -285,7 +288,8 @@ export class Page {
     this.notice(notices[this.rpc.state] ?? "", { isLasting: true });
     if (this.rpc.state === "open") {
       this.sqlView.draw();
-      if (this.wasBroken && !this.live.isOn) this.show();
+      if (this.wasBroken && this.live.isOn) this.#count(this.live.filters);
+      else if (this.wasBroken) this.show();
       this.wasBroken = false;
     } else this.wasBroken = true;
     drawTools(this);

@@ -7,6 +7,7 @@
 
 import { html, nothing, render } from "./vendor/lit-html.js";
 import { isColoured, pieces } from "./ansi.js";
+import { FIXED } from "./facets.js";
 import { levelOf } from "./levels.js";
 import { cut, grouped, oneLine, textOf, VALUE_CHARS, visible } from "./text.js";
 import { BLOCK_KEYS, isTraceback, linesOf } from "./traceback.js";
@@ -18,7 +19,7 @@ const FILTER_CHARS = 300;
 const ENVELOPE = ["tag", "comm", "pid", "uid", "unit", "container", "host"];
 
 export class RecordPanel extends EventTarget {
-  /** Sends `filter` (as facets do), `context`, `link`, `close`, `chart` with a field, and `copy` with a text. */
+  /** Sends `filter` (as facets do), `facet` and `chart` with a name, `context`, `link`, `close`, and `copy` with a text. */
   constructor(box) {
     super();
     this.box = box;
@@ -139,11 +140,13 @@ export class RecordPanel extends EventTarget {
     if (value.length > FILTER_CHARS) return nothing;
     const filter = (isNegated) => () => this.#send("filter", { key, operator, value, isNegated });
     const canExclude = operator === "=" || key === "tag";
+    const canCount = operator === ":" || !FIXED.includes(key); // a field with the name of a facet has none
     const label = `${key} ${oneLine(value, 60)}`;
     return html`<span class="actions">
       <button class="quiet" aria-label="Filter for ${label}" title="filter for this value" @click=${filter(false)}>+</button>
       ${canExclude ? html`<button class="quiet" aria-label="Filter out ${label}" title="filter out" @click=${filter(true)}>−</button>` : nothing}
       ${kind === "number" ? html`<button class="quiet" aria-label="Chart of ${key}" title="chart over time" @click=${() => this.#send("chart", key)}>∿</button>` : nothing}
+      ${canCount ? html`<button class="quiet" aria-label="Count the values of ${key}" title="count its values, as a facet" @click=${() => this.#send("facet", key)}>≡</button>` : nothing}
       <button class="quiet" aria-label="Copy ${label}" title="copy" @click=${() => this.#send("copy", value)}>copy</button>
     </span>`;
   }

@@ -5,7 +5,7 @@
  *
  * Words without a key are one text, as they stand: `pool exhausted` finds both words with a space between. Small letters
  * find capital letters too; a text with a capital letter finds exactly that. `/.../` is a regular expression. A minus in
- * front excludes.
+ * front excludes; several texts can be excluded.
  *
  * Always true: a query is text; parsing it again gives the same parameters; what the hub could not answer is an Error
  * that says what to write.
@@ -28,6 +28,8 @@ export const KEYS = {
   host: "the host, if another hub has stored it first",
   container: "the container",
 };
+const ONE_TEXT =
+  "one text to find, or several to leave out: put a regular expression between slashes, as in /refused|reset/, or exclude by a tag or a field";
 const SINGLE = new Set(["level", "since", "until", "comm", "pid", "uid", "unit", "host", "container"]);
 const CONDITION = /^([^\s!=<>"/:][^!=<>"]*?)(!=|==|<=|>=|=|<|>)(.*)$/s;
 const OPPOSITE = { "=": "!=", "==": "!=", "!=": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">" };
@@ -96,8 +98,9 @@ export function parametersOf(query, { isUtc = false, now = new Date() } = {}) {
     else texts.push(token);
   }
   if (words.some((word) => word)) texts.push({ isNegated: false, kind: "text", value: words.join(" ") });
-  if (texts.length > 1) throw new Error("one text at a time: put a regular expression between slashes, as in /refused|reset/");
-  if (texts.length === 1) addText(parameters, texts[0]);
+  const isExcluding = texts.length > 0 && texts.every(({ isNegated }) => isNegated);
+  if (texts.length > 1 && !isExcluding) throw new Error(ONE_TEXT);
+  if (texts.length > 0) addTexts(parameters, texts, isExcluding);
   return parameters;
 }
 
@@ -105,10 +108,14 @@ function add(parameters, name, value) {
   parameters[name] = [...(parameters[name] ?? []), value];
 }
 
-function addText(parameters, { isNegated, kind, value, flags }) {
-  parameters.grep = kind === "regex" ? value : value.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
-  if (kind === "regex" ? flags === "i" : value === value.toLowerCase()) parameters.ignore_case = true;
-  if (isNegated) parameters.invert_match = true;
+/** Add the one text to find, or all that are left out: whatever has one of them. */
+function addTexts(parameters, texts, isExcluding) {
+  const expressionOf = ({ kind, value }) => (kind === "regex" ? value : value.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"));
+  const isAnyCase = ({ kind, value, flags }) => (kind === "regex" ? flags === "i" : value === value.toLowerCase());
+  const isSame = texts.every((text) => isAnyCase(text) === isAnyCase(texts[0]));
+  parameters.grep = texts.map((text) => (!isSame && isAnyCase(text) ? `(?i:${expressionOf(text)})` : expressionOf(text))).join("|");
+  if (isSame && isAnyCase(texts[0])) parameters.ignore_case = true;
+  if (isExcluding) parameters.invert_match = true;
 }
 
 function conditionOf({ isNegated, key, operator, value }) {

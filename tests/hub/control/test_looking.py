@@ -84,6 +84,9 @@ def test_counts(tmp_path: Path) -> None:
             assert value["rows"] == [[["app.web"], 2], [["app.db"], 1], [["other"], 1]]
             (value,) = await values(there, "counts", by=["tag", "level"], limit=1)
             assert (len(value["rows"]), value["others"], value["messages"]) == (1, 3, 4)
+            for by, distinct in (("tag", 3), ("path", 1)):  # most messages have no path
+                (value,) = await values(there, "counts", by=[by], limit=1)
+                assert (len(value["rows"]), value["distinct"]) == (1, distinct)
             (value,) = await values(there, "counts", by=["comm"], tag="!other")
             assert value["rows"] == [[["own"], 2], [["other"], 1]]
             (value,) = await values(there, "counts", by=["record.path"], grep="/a")

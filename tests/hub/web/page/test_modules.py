@@ -9,6 +9,7 @@ import pytest
 from hub.control.filters import query_of
 from hub.query.level import LEVELS, rank_of
 from hub.query.query import Query
+from tests.hub.control.journals import batch
 from tests.hub.web.page.browser import Browser
 
 ESC = "\x1b"
@@ -21,6 +22,12 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "/refused|Reset/": {"grep": "refused|Reset"},
     "/refused|Reset/i": {"grep": "refused|Reset", "ignore_case": True},
     "-heartbeat": {"grep": "heartbeat", "ignore_case": True, "invert_match": True},
+    "-heartbeat -/probe|ping/i tag:web": {
+        "grep": "heartbeat|probe|ping",
+        "ignore_case": True,
+        "invert_match": True,
+        "tag": ["web"],
+    },
     "tag:web.* -tag:web.debug": {"tag": ["web.*", "!web.debug"]},
     "level:warning pid:17 comm:nginx": {"level": "warning", "pid": 17, "comm": "nginx"},
     'status>=500 user="Ann \\"L\\"" -ok=true': {"where": ["status>=500", 'user=Ann "L"', "ok!=true"]},
@@ -30,7 +37,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     'since:"2026-11-20 14:30"': {"since": "2026-11-20T14:30:00.000Z"},
     "https://example.org": {"grep": "https://example\\.org", "ignore_case": True},
 }
-REFUSED = ["pid:x", "level:", "-level:error", "a /b/", "level:error level:info", "since:whenever", "a -b"]
+REFUSED = ["pid:x", "level:", "-level:error", "a /b/", "level:error level:info", "since:whenever", "a -b", "-a b"]
 RECORDS: list[dict[str, Any]] = [
     {"level": "warn"}, {"level": 30}, {"level": 3}, {"level": 30, "v": 1}, {"severity": 4}, {"severity_number": 17},
     {"levelno": 25}, {"PRIORITY": "2"}, {"log": {"level": "ERROR"}}, {"level": f"{ESC}[31mCRIT{ESC}[0m"}, {},
@@ -56,6 +63,15 @@ def test_a_search_becomes_parameters_that_the_hub_takes(modules: Browser) -> Non
     assert dict(zip(SEARCHES, found, strict=True)) == SEARCHES
     for parameters in found:
         query_of(Query, is_trusted=False, **parameters)
+
+
+def test_texts_to_leave_out_keep_their_case(modules: Browser) -> None:
+    """Lower-case letters leave out capital ones as well, beside a text that has capital letters."""
+    script = 'return (await import("./page/search.js")).parametersOf(args[0])'
+    query = query_of(Query, is_trusted=True, **modules.module(script, "-heartbeat -KeyError"))
+    texts = ("Heartbeat", "a KeyError", "keyerror", "other")
+    found = query.messages(iter([batch("app", *({"message": text} for text in texts))]))
+    assert [each.record["message"] for each in found] == ["keyerror", "other"]
 
 
 def test_a_search_that_means_nothing_is_refused(modules: Browser) -> None:

@@ -21,6 +21,13 @@ CLICK_FACET = """(text) => [...document.querySelectorAll("#facets button.in")]
     .find((each) => each.textContent.includes(text)).click()"""
 """A function that clicks the value with this text."""
 
+RECORD_SOCKETS = """window.sockets = [];
+    window.WebSocket = class extends WebSocket {
+        constructor(address) { super(address); this.asked = []; sockets.push(this); }
+        send(data) { this.asked.push(JSON.parse(data).method); super.send(data); }
+    }"""
+"""Keeps the connections of a page, and which methods each has called."""
+
 
 def state(page: Browser) -> dict[str, str]:
     """Return what the address says."""
@@ -131,6 +138,28 @@ def test_facets_count_and_filter(page: Browser) -> None:
     page.wait(lambda: "q" not in state(page))
     page.find(".add-facet input").send_keys("user", Keys.ENTER)
     page.wait(lambda: "Ann Lee" in page.text("#facets"))
+
+
+def test_what_is_counted_is_counted_again_after_a_break(started: Browser, opened: Opened) -> None:
+    """A page that follows counts again when its connection is back: what was asked for before may be lost."""
+    script = started.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": RECORD_SOCKETS})
+    started.open(opened.url)
+    started.wait(lambda: "db.main" in started.text("#facets") and started.text("#live").startswith("Live"))
+    started.js("sockets.at(-1).close()")
+    started.wait(
+        lambda: {"timeline", "counts"} <= {*started.js("return sockets.length < 2 ? [] : sockets.at(-1).asked")}
+    )
+    started.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+def test_a_value_of_the_record_becomes_a_facet(page: Browser) -> None:
+    """The values of a field are counted from the record, though the facets were hidden, and their number is there."""
+    page.press("t", "k")
+    page.wait(lambda: page.text("#record .tree"))
+    page.js("document.querySelector(\"#record [aria-label='Count the values of http.took_ms']\").click()")
+    page.wait(lambda: "of 50 values" in page.text("#facets [data-name='http.took_ms']"))
+    page.js("document.querySelector(\"#record [aria-label='Count the values of comm']\").click()")
+    page.find("#facets [data-name=comm] [aria-expanded=true]")
 
 
 def test_the_histogram_counts_and_its_brush_selects(page: Browser) -> None:
