@@ -50,15 +50,20 @@ class ReadOrder:
                 self.ready(file)
 
     def note_begun(self, path: str) -> None:
+        """Take note that what the present look has seen at *path* is younger than all other generations."""
+        for file in self._files.by_path.get(path, []):
+            if file.seen_home == self._files.look_number:
+                self.note_youngest(file)
+
+    def note_youngest(self, file: Followed) -> None:
         """
-        Take note that what the present look has seen at *path* was begun after all other generations were made: younger
+        Take note that what is in *file*, which is at its path, was begun after all other generations were made: younger
         ones are copies of it, made before it was truncated. Nothing shows that any more once it has another name.
         """
-        files = self._files.by_path.get(path, [])
-        made_ns = max((max(file.identity.born_ns, file.begun_ns) for file in files if file.is_rotated), default=0)
-        for file in files:
-            if file.seen_home == self._files.look_number and 0 < file.identity.born_ns <= made_ns:
-                file.begun_ns = max(file.begun_ns, made_ns + 1)
+        others = [each for each in self._files.by_path[file.path] if each.is_rotated]
+        made_ns = max((max(each.identity.born_ns, each.begun_ns) for each in others), default=0)
+        if 0 < file.identity.born_ns <= made_ns:
+            file.begun_ns = max(file.begun_ns, made_ns + 1)
 
     def ready(self, file: Followed) -> None:
         """Read *file* when its turn comes."""

@@ -275,6 +275,8 @@ class Rotations:
         file.checked_ns = file_clock_ns()
         file.is_blocked = True
         self._files.changed.add(file.path)
+        if not file.is_rotated:
+            self._order.note_youngest(file)
         self._order.link(file.path)
         positions = (*(copy.position() for copy in copies), file.position())
         copy_path = whole.place if whole is not None else None

@@ -138,3 +138,26 @@ def test_a_truncated_file_whose_new_name_is_unknown(rig: Rig, tmp_path: Path) ->
     rig.rename("app.log", "../away/app.log.1")
     rig.look()
     assert rig.read() == [*["2"] * 50, *["3"] * 50]
+
+
+def test_a_truncated_file_that_is_renamed_after_its_copies_were_found(rig: Rig, tmp_path: Path) -> None:
+    """It is younger than copies that were found when it was read, although no look has seen it at its path since."""
+    (tmp_path / "away").mkdir()
+    rig.folder = tmp_path / "logs"
+    rig.folder.mkdir()
+    rig.globs = [f"{rig.folder}/*.log"]
+    rig.start()
+    rig.write("app.log", "1\n" * 50)
+    assert rig.all() == ["1"] * 50
+    for number, text in ((2, "2\n" * 50), (1, "3\n" * 50)):
+        tick()
+        shutil.copyfile(rig.folder / "app.log", rig.folder / f"app.log.{number}")
+        os.truncate(rig.folder / "app.log", 0)
+        rig.write("app.log", text)
+    rig.look()
+    (owner,) = rig.it.owners.values()
+    rig.step(owner)
+    rig.rename("app.log", "../away/app.log.1")
+    rig.look()
+    assert rig.read() == [*["2"] * 50, *["3"] * 50]
+    assert [loss.lost_bytes for loss in rig.losses] == [0]
