@@ -4,7 +4,8 @@
 It starts a hub process and producer processes, with a temporary journal on the disk that the user names. The disk's own
 figures are measured in the same session, before the run. Afterwards the journal is read back and checked, except with
 the clients ping and spawn: there, what was lost or duplicated is None, not 0. Of a run that outgrew its journal, or
-with rules of retention, the messages that have not expired are checked.
+with rules of retention, the messages that have not expired are checked. A hub can be killed during the run and started
+again; then `mpsr verify` looks at its journal as well.
 
 Not here: a producer process (hub.bench.load), the check (hub.bench.check), the disk (hub.bench.disk).
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -20,14 +22,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from hub.bench.check import Checked, check
+from hub.bench.check import Checked, check, left_out
 from hub.bench.disk import DiskFigures, file_system, measure
 from hub.bench.orders import Orders
+from hub.journal.files import DiskFiles
+from hub.journal.verify import verify
 from hub.wire.frame import FRAME_BYTES_MAX
 from producers.client import call
 from producers.errors import NotConnected, ProducerError
@@ -36,7 +41,11 @@ MEMORY_FILE_SYSTEMS = {"tmpfs", "ramfs", "devtmpfs"}
 START_TIMEOUT_S = 30.0
 FULL_JOURNAL_BYTES = 1 << 30
 CHUNK_BYTES_MAX = FRAME_BYTES_MAX - (64 << 10)
-
+RESENDING = ("producer", "async")
+"""The clients that outlive their hub: they connect again, and send what was not acknowledged."""
+HUB = ("-P", "-m", "hub")
+KILL_WITHIN_S = 0.05
+"""A hub is killed within this time after it has answered: some commits."""
 
 FAULTS = ("lost", "duplicated", "disordered", "damaged")
 """Numbers of messages in the report; None if they were not checked."""
@@ -63,6 +72,8 @@ class BenchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """In bytes; 0: half of the free disk, or `FULL_JOURNAL_BYTES` if *full*."""
     config: str = ""
     """The configuration file of the hub; empty for the one that `mpsr hub` would read."""
+    kill: int = 0
+    """How often the hub is killed and started again, evenly over the *seconds*. For `RESENDING` clients."""
 
 
 def run(settings: BenchSettings, *, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -86,6 +97,10 @@ def run(settings: BenchSettings, *, progress: Callable[[str], None]) -> dict[str
         if settings.client not in ("ping", "spawn"):
             progress("checking the journal")
             checked = check(hub.journal, orders, sent, after=figures["after"])
+            if settings.kill:
+                faults = verify(DiskFiles(hub.journal)).faults
+                checked = checked._replace(damaged=checked.damaged + len(faults))
+        figures["expired_by_rule"] = _expired_by_rule(hub.journal, figures["after"])
         return _report(settings, figures, checked, disk)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -100,11 +115,25 @@ class _Hub:
         free = shutil.disk_usage(folder).free
         size = FULL_JOURNAL_BYTES if settings.full else max(free // 2, FULL_JOURNAL_BYTES)
         size = self.journal_bytes = settings.journal_size or size
-        command = [sys.executable, "-P", "-m", "hub", "--socket", self.socket, "--journal", self.journal]
-        command += ["--journal-size", str(size), "--durability", settings.durability]
-        command += ["--config", settings.config] if settings.config else []
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        self._command = [sys.executable, *HUB, "--socket", self.socket, "--journal", self.journal]
+        self._command += ["--journal-size", str(size), "--durability", settings.durability]
+        self._command += ["--config", settings.config] if settings.config else []
+        self._cpu_s, self._memory_bytes, self._commits = 0.0, 0, 0  # of the processes that were killed
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self._await_start()
+        return self.process
+
+    def kill(self) -> None:
+        """Kill the hub with SIGKILL, whatever it is doing, and start it again."""
+        self._commits = self.commits()
+        time.sleep(random.uniform(0, KILL_WITHIN_S))
+        self._cpu_s, self._memory_bytes = self.cpu_s(), self.memory_bytes()
+        self.process.kill()
+        self.process.communicate()
+        self._start()
 
     def __enter__(self) -> _Hub:
         return self
@@ -118,16 +147,21 @@ class _Hub:
         counters: dict[str, Any] = call("stats", path=self.socket, timeout=START_TIMEOUT_S)
         return counters
 
+    def commits(self) -> int:
+        """Return the number of commits, without those between the last look at a hub and its end."""
+        return self._commits + int(self.stats()["commits"])
+
     def cpu_s(self) -> float:
         """Return the processor time that the hub has used, in seconds."""
         with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
             fields = stat.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return self._cpu_s + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory_bytes(self) -> int:
         """Return the most memory that the hub has used since its start."""
         with open(f"/proc/{self.process.pid}/status", encoding="ascii", errors="replace") as status:
-            return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:"))
+            most = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:"))
+        return max(self._memory_bytes, most)
 
     def fill(self, settings: BenchSettings) -> None:
         """Write one and a half times the journal's size, so that its oldest segments expire."""
@@ -159,7 +193,7 @@ def _load(
         for number in range(settings.producers)
     ]
     command = [sys.executable, "-P", "-m", "hub.bench.load"]
-    before = hub.stats()
+    before, commits = hub.stats(), hub.commits()
     processes = [
         subprocess.Popen([*command, msgspec.json.encode(one).decode()], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for one in orders
@@ -173,10 +207,13 @@ def _load(
             process.stdin.write(b"go\n")
             process.stdin.flush()
         progress(f"{settings.producers} producers are sending")
+        for number in range(settings.kill):
+            time.sleep(max(begun + settings.seconds * (number + 1) / (settings.kill + 1) - time.perf_counter(), 0.0))
+            hub.kill()
         results = [json.loads(_line(process)) for process in processes]
         sent = {result["number"]: result["messages"] for result in results}
         total = sum(sent.values())
-        if settings.client != "ping":
+        if settings.client != "ping" and not settings.kill:  # else the hub counts anew, and all is acknowledged
             _await_messages(hub, before["messages"] + total)
         seconds = time.perf_counter() - begun
         figures: dict[str, Any] = {
@@ -185,7 +222,7 @@ def _load(
             "cpu_s": hub.cpu_s() - cpu,
             "memory_bytes": hub.memory_bytes(),
             "journal_bytes": hub.journal_bytes,
-            "commits": hub.stats()["commits"] - before["commits"],
+            "commits": hub.commits() - commits,
         }
         figures["after"] = before["last_sequence"]
         return figures, orders, sent
@@ -214,6 +251,14 @@ def _await_messages(hub: _Hub, total: int) -> None:
         time.sleep(0.005)
 
 
+def _expired_by_rule(journal: str, after: int) -> dict[str, int]:
+    """Return how many messages after the sequence *after* have expired by rule, by tag."""
+    found = Counter[str]()
+    for each in left_out(journal, after):
+        found[each.tag.decode()] += each.messages
+    return dict(sorted(found.items()))
+
+
 def _report(
     settings: BenchSettings, figures: dict[str, Any], checked: Checked | None, disk: DiskFigures
 ) -> dict[str, Any]:
@@ -227,6 +272,7 @@ def _report(
         "durability": settings.durability,
         "size": settings.size,
         "full": settings.full,
+        "kills": settings.kill,
         "journal_bytes": figures["journal_bytes"],
         "messages": total,
         "seconds": round(seconds, 3),
@@ -243,5 +289,6 @@ def _report(
         "commits": figures["commits"],
         "checked": None if checked is None else checked.messages,
         **{name: None if checked is None else getattr(checked, name) for name in FAULTS},
+        "expired_by_rule": figures["expired_by_rule"],
         **disk._asdict(),
     }

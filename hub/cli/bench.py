@@ -83,6 +83,13 @@ CLIENTS = ["raw", "producer", "async", *APPLICATIONS]
     metavar="FILE",
     help="Configuration file of the hub, such as one with rules of retention.",
 )
+@click.option(
+    "--kill",
+    type=whole(0),
+    default=0,
+    metavar="N",
+    help="Kill the hub with SIGKILL N times during the measurement and start it again. For --client producer or async.",
+)
 @click.option("--full", is_flag=True, help="Fill the journal first, so that messages expire during the measurement.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def bench(
@@ -106,11 +113,14 @@ def bench(
     Examples:
       mpsr bench --folder /var/tmp
       mpsr bench --chunk 100 --seconds 30 --json
+      mpsr bench --full --client producer --seconds 300 --kill 20
     """
-    from hub.bench.bench import FAULTS, BenchSettings, run
+    from hub.bench.bench import FAULTS, RESENDING, BenchSettings, run
 
     if settings["seconds"] == 0 and not messages:
         raise click.BadParameter("a measurement takes more than 0 seconds", param_hint="'--seconds'")
+    if settings["kill"] and (client not in RESENDING or messages):
+        raise click.UsageError("--kill is for --client producer or async, and for --seconds, not --messages")
     if pattern != "load" and client != "raw":
         raise click.UsageError(f"--client {client} is for --pattern load; leave out one of them")
     if pattern != "load":
@@ -136,6 +146,8 @@ def _table(report: Mapping[str, Any]) -> str:
     lines = []
     for name, value in report.items():
         shown = f"{value:,}" if isinstance(value, (int, float)) else "not checked" if value is None else value
+        if isinstance(value, dict):
+            shown = ", ".join(f"{tag} {messages:,}" for tag, messages in value.items()) or "nothing"
         lines.append(f"{name:<{width}}  {shown}")
     return "\n".join(lines)
 

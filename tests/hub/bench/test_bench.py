@@ -64,3 +64,34 @@ def test_a_full_journal_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checked.messages == 100_000
     assert after * 130 > 48 << 20, "more than it holds was there before"
     assert "filling the journal" in stages
+
+
+def _remove_newest_but_one(journal: str) -> None:
+    segments = sorted(Path(journal).glob("*.seg"))
+    assert len(segments) > 2
+    segments[-2].unlink()
+
+
+def test_a_hub_that_is_killed_loses_nothing() -> None:
+    """With `--kill` the hub is killed and started again; the clients send on, and nothing is missing or there twice."""
+    settings = bench.BenchSettings(folder=FOLDER, producers=2, seconds=0.5, client="async", kill=2)
+    report = bench.run(settings, progress=lambda _: None)
+    assert [report[name] for name in ("kills", *bench.FAULTS)] == [2, 0, 0, 0, 0]
+    assert report["checked"] == report["messages"] > 0
+    assert report["expired_by_rule"] == {}
+
+
+def test_a_segment_that_is_gone_after_a_kill_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the check misses counts as lost, and what `mpsr verify` finds as damaged."""
+
+    def spoil(journal: str, *args: Any, after: int) -> Checked:
+        _remove_newest_but_one(journal)
+        return check(journal, *args, after=after)
+
+    monkeypatch.setattr(bench, "check", spoil)
+    settings = bench.BenchSettings(
+        folder=FOLDER, producers=2, seconds=0.5, size=8000, client="producer", kill=1, journal_size=8 << 20
+    )
+    report = bench.run(settings, progress=lambda _: None)
+    assert report["lost"] > 0
+    assert report["damaged"] > 0

@@ -89,6 +89,8 @@ CASES: list[tuple[str, int, list[str]]] = [
         2,
         ["--client logging is for --pattern load; leave out one of them"],
     ),
+    ("mpsr bench --kill 2", 2, ["--kill is for --client producer or async, and for --seconds, not --messages"]),
+    ("mpsr bench --kill 2 --client async --messages 9", 2, ["--kill is for --client producer or async, and for"]),
     ("mpsr bench --folder {0}/file", 2, ["Invalid value for '--folder': Directory '{0}/file' is a file"]),
     ("mpsr hub --socket {0}/file --journal {0}/j", 1, ["cannot listen on {0}/file: a file is already there"]),
     ("mpsr config >/dev/full", 1, ["standard output: No space left on device"]),
