@@ -76,9 +76,10 @@ export class SqlView extends EventTarget {
     const work = new AbortController();
     const result = new SqlResult();
     const began = performance.now();
-    [this.work, this.result, this.fault, this.seconds] = [work, result, null, null];
+    [this.work, this.result, this.fault, this.began] = [work, result, null, began];
     this.ran = this.text;
     this.draw();
+    const ticking = setInterval(() => this.draw(), 1000);
     const zone = this.isUtc ? "UTC" : Intl.DateTimeFormat().resolvedOptions().timeZone;
     try {
       await this.rpc.stream("sql", { query: this.ran, limit: ROWS_MAX, zone }, (value) => {
@@ -90,6 +91,8 @@ export class SqlView extends EventTarget {
       if (this.work !== work) return; // another query was begun
       this.fault = isAbort(error) ? { message: "The query was cancelled." } : error;
       if (this.fault.data?.at) this.#select(this.fault.data.at);
+    } finally {
+      clearInterval(ticking);
     }
     if (this.work !== work) return;
     this.work = null;
@@ -121,23 +124,23 @@ export class SqlView extends EventTarget {
         this.#start();
       } else if (event.key === "Escape") this.work ? this.cancel() : this.#area.blur();
     };
-    const isDone = this.result?.columns.length && !this.work;
+    const isDone = this.result?.columns.length && !this.work && (!this.fault || this.result.rows.length);
     return html`<h1 class="for-readers">SQL</h1>
       <textarea aria-label="Query in SQL" spellcheck="false" autocapitalize="off" rows="6" aria-invalid=${this.fault ? "true" : "false"}
         .value=${this.text} @keydown=${keyed} @input=${() => (this.text = this.#area.value)}></textarea>
       <div class="tools">
         ${this.work
           ? html`<button id="sql-cancel" @click=${() => this.cancel()}>Cancel</button>`
-          : html`<button id="sql-run" title="Ctrl-Enter" @click=${() => this.#start()}>Run</button>`}
+          : html`<button id="sql-run" @click=${() => this.#start()}>Run <kbd>Ctrl-Enter</kbd></button>`}
         ${this.#choice("Examples", EXAMPLES)}
         ${this.#choice("History", this.#history().map((text) => [oneLine(text.replace(/\s+/g, " "), 80), text]))}
         <span class="grow"></span>
         ${isDone ? html`<button id="sql-csv" @click=${() => this.result.download("csv")}>⤓ CSV</button><button id="sql-json" @click=${() => this.result.download("ndjson")}>⤓ JSON</button>` : nothing}
       </div>
-      <p class="muted columns">messages: sequence, received, time, tag, level, message, record, pid, uid, gid, comm, unit, container, host. A field: record->>'$.status'</p>
+      <p class="muted columns">messages: sequence, received, time, tag, level, message, record, pid, uid, gid, comm, unit, container, host. A field: record->>'$.status'. Levels compare: level >= 'warning'. Times are timestamps: received > now() - interval 1 hour</p>
       ${this.fault ? this.#faultShown() : nothing}
       <p id="sql-status" role="status">${this.#status()}</p>
-      ${this.result?.table(() => { this.result.showMore(); this.draw(); }) ?? nothing}`;
+      ${this.fault && !this.result.rows.length ? nothing : this.result?.table(() => { this.result.showMore(); this.draw(); }) ?? nothing}`;
   }
 
   #choice(name, options) {
@@ -162,7 +165,7 @@ export class SqlView extends EventTarget {
   }
 
   #status() {
-    if (this.work) return `Running… ${this.result.rows.length ? this.result.words()[0] : ""}`;
+    if (this.work) return `Running… ${Math.floor((performance.now() - this.began) / 1000)} s ${this.result.rows.length ? this.result.words()[0] : ""}`;
     if (!this.result || this.fault) return "";
     const [rows, ...others] = this.result.words();
     return [`${rows} in ${this.seconds.toFixed(1)} s.`, ...others].join(" ");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -78,10 +79,15 @@ def test_an_error_stands_where_it_occurs(view: Browser) -> None:
 
 
 def test_a_query_can_be_cancelled(view: Browser) -> None:
-    """Cancel ends a query, and another can be run at once."""
+    """Cancel ends a query, which shows for how long it runs; nothing of it is left, and another can be run at once."""
+    assert "Ctrl-Enter" in view.text("#sql-run")
+    run(view, "select 1 as earlier")
+    view.wait(lambda: cells(view) == [["earlier"], ["1"]])
     run(view, ENDLESS)
+    view.wait(lambda: re.match(r"Running… \d+ s", view.text("#sql-status")))
     view.click("#sql-cancel")
     view.wait(lambda: "cancelled" in view.text("#sql .sql-fault"))
+    assert cells(view) == []
     run(view, "select 42 as answer")
     view.wait(lambda: cells(view) == [["answer"], ["42"]])
 
