@@ -90,7 +90,7 @@ UNMIRRORED = {
 }
 WHOLES = {"hub/cli/cli", "hub/fairness", "hub/main", "hub/journal/age", "hub/journal/filters", "hub/journal/histories"}
 WHOLES |= {
-    f"hub/web/page/{part}" for part in ("files", "hostile", "modules", "page", "sql", "charts", "flood")
+    f"hub/web/page/{part}" for part in ("files", "hostile", "modules", "page", "sql", "charts", "flood", "searching")
 }  # not modules of Python
 WHOLES |= {
     "hub/entries/entries",

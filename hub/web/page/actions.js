@@ -12,6 +12,15 @@ import { milliseconds, rfc3339 } from "./time.js";
 import { switchTheme } from "./theme.js";
 
 const HOUR = 3600;
+const HIDDEN = "mpsr.hidden";
+
+const keepHidden = (name, isHidden) => localStorage.setItem(`${HIDDEN}.${name}`, isHidden ? "1" : "");
+
+/** Hide what was hidden when the page was open before. */
+export function hideAsBefore() {
+  document.getElementById("messages").classList.toggle("no-facets", Boolean(localStorage.getItem(`${HIDDEN}.facets`)));
+  document.getElementById("overview").classList.toggle("folded", Boolean(localStorage.getItem(`${HIDDEN}.histogram`)));
+}
 
 export class Actions {
   constructor(page) {
@@ -163,9 +172,16 @@ export class Actions {
     document.getElementById("record").focus();
   }
 
+  /** End the search that runs. */
+  cancel() {
+    this.page.list.cancel();
+    document.getElementById("list").focus();
+  }
+
   escape() {
-    const { state } = this.page;
-    if (state.get("view")) state.set({ view: "" });
+    const { state, list } = this.page;
+    if (list.finding.isRunning && !state.get("view")) list.cancel();
+    else if (state.get("view")) state.set({ view: "" });
     else if (this.page.isContext) state.set({ context: "" });
     else if (state.get("at")) state.set({ at: "" }, { isStep: false });
     else if (state.get("q")) state.set({ q: "" });
@@ -198,7 +214,10 @@ export class Actions {
 
   facets() {
     const isNarrow = matchMedia("(max-width: 760px)").matches;
-    document.getElementById("messages").classList.toggle(isNarrow ? "show-facets" : "no-facets");
+    const { classList } = document.getElementById("messages");
+    classList.toggle(isNarrow ? "show-facets" : "no-facets");
+    if (!isNarrow) keepHidden("facets", classList.contains("no-facets"));
+    this.page.facets.wake();
   }
 
   /** Count the values of what `name` stands for, in the facets. */
@@ -209,11 +228,14 @@ export class Actions {
       classList.add("show-facets");
       this.page.state.set({ at: "" }, { isStep: false });
     }
+    this.page.facets.wake();
     this.page.facets.add(name);
   }
 
   histogram() {
-    document.getElementById("overview").classList.toggle("folded");
+    const isFolded = document.getElementById("overview").classList.toggle("folded");
+    keepHidden("histogram", isFolded);
+    if (!isFolded) this.page.histogram.draw();
   }
 
   zone() {

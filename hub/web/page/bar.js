@@ -1,7 +1,8 @@
 /**
  * The bar at the top: the search box and the choice of a view.
  *
- * Always true: what was typed takes effect with Enter only; Escape brings back the search that is shown.
+ * Always true: what was typed takes effect with Enter only, and stays until then; Escape leaves the box only if it has
+ * the search that is shown.
  */
 
 import { parametersOf, withoutFilter } from "./search.js";
@@ -19,10 +20,7 @@ export function followBar(page) {
   });
   query.addEventListener("input", () => ($("clear").hidden = !query.value));
   query.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    query.value = state.get("q");
-    page.complain("");
-    $("list").focus();
+    if (event.key === "Escape" && query.value.trim() === state.get("q")) $("list").focus();
   });
   $("clear").addEventListener("click", () => {
     query.value = "";

@@ -4,7 +4,8 @@
  * The counts are of all messages that match, not of those in memory. The groups that are open are counted one after the
  * other; the hub answers in stages.
  *
- * Always true: what is closed costs nothing; an answer for an earlier query is ignored.
+ * Always true: what is closed or hidden costs nothing; an answer for an earlier query is ignored, and values that are
+ * shown until the new ones come are marked as stale.
  */
 
 import { html, nothing, render } from "./vendor/lit-html.js";
@@ -33,6 +34,8 @@ export class Facets extends EventTarget {
     this.values = new Map();
     this.limits = new Map();
     this.faults = new Map();
+    this.stale = new Set();
+    this.isWaiting = false;
     this.query = "";
     this.filters = {};
     const known = readStored(stored);
@@ -40,14 +43,31 @@ export class Facets extends EventTarget {
     this.open = new Set(known.open);
   }
 
-  /** Count for these filters, which `query` stands for; return when all is counted. */
+  /** Count for these filters, which `query` stands for; return when all is counted. Where it is hidden, when it is shown. */
   async show(filters, query) {
-    this.filters = filters;
-    this.query = query;
+    [this.filters, this.query] = [filters, query];
+    this.#stop();
+    this.draw();
+    this.isWaiting = !this.box.checkVisibility();
+    if (!this.isWaiting) await this.#count([...this.open], this.work.signal);
+  }
+
+  /** Count now what was not counted while the facets were hidden. */
+  async wake() {
+    if (this.isWaiting) await this.show(this.filters, this.query);
+  }
+
+  /** End what is being counted, and mark what is shown as that of an earlier query. */
+  age() {
+    this.#stop();
+    this.faults.clear();
+    this.stale = new Set(this.values.keys());
+    this.draw();
+  }
+
+  #stop() {
     this.work.abort();
     this.work = new AbortController();
-    this.draw();
-    await this.#count([...this.open], this.work.signal);
   }
 
   async #count(names, signal) {
@@ -58,6 +78,7 @@ export class Facets extends EventTarget {
         await this.rpc.stream("counts", { ...this.filters, by: [by], limit }, (value) => {
           this.values.set(name, value);
           this.faults.delete(name);
+          this.stale.delete(name);
           this.draw();
         }, { signal });
       } catch (error) {
@@ -69,6 +90,7 @@ export class Facets extends EventTarget {
   }
 
   #again(name) {
+    this.faults.delete(name);
     this.#count([name], this.work.signal);
     this.draw();
   }
@@ -134,11 +156,13 @@ export class Facets extends EventTarget {
   }
 
   #values(name, value) {
-    if (this.faults.has(name)) return html`<p class="fault">${this.faults.get(name)}</p>`;
+    if (this.faults.has(name)) {
+      return html`<p class="fault">${this.faults.get(name)} <button class="link" @click=${() => this.#again(name)}>Count again</button></p>`;
+    }
     if (!value) return html`<p class="muted">counting…</p>`;
     if (!value.rows.length) return html`<p class="muted">none</p>`;
     const most = Math.max(...value.rows.map(([, count]) => count));
-    return html`<ul class=${value.is_final === false ? "busy" : ""}>
+    return html`<ul class=${this.stale.has(name) ? "stale" : ""}>
         ${value.rows.map(([[text], count]) => this.#value(name, text, count, count / most))}
       </ul>
       ${value.others ? this.#others(name, value) : nothing}`;

@@ -24,14 +24,16 @@ const colourOfLevel = (level) => colourOf(`--bar-${level ?? "none"}`);
 const isBad = (level) => LEVELS.indexOf(level) >= LEVELS.indexOf("error");
 
 export class Histogram extends TimePlot {
-  /** Sends `brush` with `{from, to}` (RFC 3339), `go` with a time in seconds, and `failed`. */
+  /** Sends `brush` with `{from, to}` (RFC 3339), `go` with a time in seconds, `failed`, and `again` to count again. */
   constructor(box, caption, rpc) {
     super(box, caption, rpc, HEIGHT);
     this.marked = 0;
+    this.fault = "";
   }
 
-  /** Count what `filters` select. */
+  /** Count what `filters` select; return when all is counted. */
   async show(filters) {
+    this.fault = "";
     this.caption.classList.add("busy");
     const zone = this.isUtc ? 0 : -60 * new Date().getTimezoneOffset();
     await this.request("timeline", { ...filters, bars: BARS, zone_s: zone });
@@ -44,7 +46,10 @@ export class Histogram extends TimePlot {
 
   ended(error) {
     this.caption.classList.remove("busy");
-    if (error) this.dispatchEvent(new CustomEvent("failed", { detail: error }));
+    if (!error) return;
+    this.fault = error.message;
+    this.#say();
+    this.dispatchEvent(new CustomEvent("failed", { detail: error }));
   }
 
   /** Show where the list is: a time in seconds since the epoch. */
@@ -100,7 +105,8 @@ export class Histogram extends TimePlot {
   /** Write what the bars stand for, or one of them. */
   #say(bar = null) {
     const { value } = this;
-    if (!value) this.caption.textContent = "";
+    if (this.fault) this.#offerAgain();
+    else if (!value) this.caption.textContent = "";
     else if (bar === null) {
       const unit = value.messages === 1 ? "message" : "messages";
       const step = value.messages ? `, a bar is ${time.duration(value.step_s)}` : "";
@@ -114,6 +120,12 @@ export class Histogram extends TimePlot {
       this.caption.textContent = `${time.whole(from * 1000, this.isUtc, true)} – ${end}: ${grouped(total)}${parts.length ? ` (${parts.join(", ")})` : ""}`;
     }
     this.box.setAttribute("aria-label", `Messages over time: ${this.caption.textContent}`);
+  }
+
+  #offerAgain() {
+    const again = Object.assign(document.createElement("button"), { className: "link", textContent: "Count again" });
+    again.addEventListener("click", () => this.dispatchEvent(new Event("again")));
+    this.caption.replaceChildren(`${this.fault} `, again);
   }
 
   #select(plot) {

@@ -25,7 +25,7 @@ export const TABLE = [
   [["D"], "a day back", "dayBack"],
   [[" "], "pause and resume", "live"],
   [["Enter"], "open the message", "open"],
-  [["Escape"], "close; leave the context; clear the search", "escape"],
+  [["Escape"], "cancel the search; close; leave the context; clear the search", "escape"],
   [["c"], "the context of the message, under all tags", "context"],
   [["y"], "copy the message as JSON", "copy"],
   [["l"], "copy a link to what is shown", "link"],

@@ -5,17 +5,18 @@
  * at the side stands for the whole journal, by sequence: a place on it is a jump.
  *
  * Always true: at most a screen and a half of rows is in the document; a place that somebody reads does not move when
- * rows are added before or after it; an answer for an earlier query is ignored.
+ * rows are added before or after it; an answer for an earlier query is ignored; rows of an earlier query are marked as
+ * stale at once, and go when the first answer comes.
  *
- * Not here: rows in memory (rows.js), their look (row.js), the track (track.js), new messages (live.js).
+ * Not here: what a search does (finding.js), rows in memory (rows.js), their look (row.js), the track (track.js), new messages (live.js).
  */
 
 import { html, render } from "./vendor/lit-html.js";
-import { pageAfter, pageBefore } from "./pages.js";
-import { rowOf } from "./row.js";
+import { Finding } from "./finding.js";
+import { pageAfter, searchBack } from "./pages.js";
+import { areOfOtherDays, rowOf } from "./row.js";
 import { asRows, Rows } from "./rows.js";
-import { isAbort } from "./rpc.js";
-import * as time from "./time.js";
+import { BROKEN, isAbort } from "./rpc.js";
 import { Track } from "./track.js";
 
 const PAGE = 200;
@@ -24,8 +25,8 @@ const OVERSCAN = 10;
 
 export class List extends EventTarget {
   /**
-   * `box` scrolls, `track` is its scroll bar. Sends the events `select`, `moved` (`isUp`: somebody has scrolled up), `loaded` and
-   * `failed`.
+   * `box` scrolls, `track` is its scroll bar. Sends the events `select`, `moved` (`isUp`: somebody has scrolled up), `loading`,
+   * `progress`, `loaded` and `failed`.
    */
   constructor(box, track, rpc) {
     super();
@@ -40,8 +41,10 @@ export class List extends EventTarget {
     this.hits = null;
     this.isFollowing = false;
     this.isLoading = false;
+    this.isStale = false;
     this.top = 0;
-    this.work = new AbortController();
+    this.finding = new Finding(rpc, {}, () => {});
+    this.finding.state = "done";
     this.isDrawing = false;
     this.canvas = box.querySelector(".canvas");
     box.addEventListener("scroll", () => this.#scrolled(), { passive: true });
@@ -53,60 +56,74 @@ export class List extends EventTarget {
     return parseFloat(getComputedStyle(this.box).getPropertyValue("--row")) || 20;
   }
 
-  /** Show the messages that `filters` select: around the sequence `at`, or the newest ones. */
+  /** Show the messages that `filters` select: around `at`, or the newest ones. Return whether the search came to its end. */
   async show(filters, { at = 0, hits = null } = {}) {
-    this.work.abort();
-    this.work = new AbortController();
-    const { signal } = this.work;
-    this.filters = filters;
-    this.hits = hits;
-    this.isLoading = true;
+    this.finding.cancel();
+    const finding = new Finding(this.rpc, filters, () => this.dispatchEvent(new Event("progress")));
+    const isOther = JSON.stringify(filters) !== JSON.stringify(this.filters);
+    [this.finding, this.filters, this.hits, this.isLoading, this.fault] = [finding, filters, hits, true, ""];
+    this.#age(this.isStale || (isOther && this.rows.length > 0));
     this.dispatchEvent(new Event("loading"));
     try {
-      await (at ? this.#showAround(at, signal) : this.#showNewest(signal));
-      this.isLoading = false;
-      this.dispatchEvent(new Event("loaded"));
-      this.draw();
+      this.range = await finding.measure();
+      await (at ? this.#showAround(at) : this.#showNewest());
     } catch (error) {
       if (!isAbort(error)) this.#fail(error);
-      return;
+      return false;
     }
-    this.#measure(signal).catch((error) => isAbort(error) || this.#fail(error));
+    [this.isLoading, finding.state] = [false, "done"];
+    this.#age(false);
+    this.dispatchEvent(new Event("loaded"));
+    this.draw();
+    return true;
   }
 
-  async #showNewest(signal) {
-    const { messages, isStart } = await pageBefore(this.rpc, this.filters, { count: FIRST_SCREEN, signal });
+  /** End the search that runs. What it has found stays. */
+  cancel() {
+    this.finding.cancel();
+    this.isLoading = false;
+    this.isStale ? this.#put([]) : this.#age(false);
+    this.dispatchEvent(new Event("loaded"));
+  }
+
+  /** Mark the rows as those of an earlier query, or of this one. */
+  #age(isStale) {
+    this.isStale = isStale;
+    this.box.classList.toggle("stale", isStale);
+    this.box.setAttribute("aria-busy", this.finding.isRunning ? "true" : "false");
+  }
+
+  /** Put other rows in the place of those that are there. */
+  #put(messages) {
     this.rows.clear();
     this.rows.append(asRows(messages));
-    this.rows.isStart = isStart;
-    this.rows.isEnd = true;
+    this.#age(false);
     this.#layOut();
-    this.#scrollTo(this.box.scrollHeight);
+    this.draw();
   }
 
-  async #showAround(at, signal) {
-    const half = { count: PAGE / 2, signal };
-    const after = await pageAfter(this.rpc, this.filters, { after: at - 1, ...half });
-    const before = await pageBefore(this.rpc, this.filters, { before: at, ...half });
-    this.rows.clear();
-    this.rows.append(asRows([...before.messages, ...after.messages]));
-    this.rows.isStart = before.isStart;
-    this.rows.isEnd = after.isEnd;
-    this.#layOut();
+  async #showNewest() {
+    let isFirst = true;
+    const take = (messages) => {
+      if (!messages.length) return;
+      if (isFirst) this.#put(messages);
+      else this.rows.prepend(asRows(messages));
+      isFirst = false;
+      this.#layOut();
+      this.#scrollTo(this.box.scrollHeight);
+      this.draw();
+    };
+    const { isStart } = await this.finding.newest(this.range, FIRST_SCREEN, take);
+    if (isFirst) this.#put([]);
+    [this.rows.isStart, this.rows.isEnd] = [isStart, true];
+  }
+
+  async #showAround(at) {
+    const { messages, isStart, isEnd } = await this.finding.around(this.range, at, PAGE);
+    this.#put(messages);
+    [this.rows.isStart, this.rows.isEnd] = [isStart, isEnd];
     const index = Math.min(this.rows.indexOf(at), this.rows.length - 1);
     this.#scrollTo(index * this.rowHeight - this.box.clientHeight * 0.4);
-  }
-
-  /** Learn which sequences the journal holds, for the track. */
-  async #measure(signal) {
-    const { since, until } = this.filters;
-    const bounds = { ...(since && { since }), ...(until && { until }) };
-    const [newest, oldest] = await Promise.all([
-      this.rpc.call("query", { ...bounds, last: 1 }, { signal }),
-      this.rpc.call("query", { ...bounds, limit: 1 }, { signal }),
-    ]);
-    this.range = { first: oldest.messages[0]?.sequence ?? 1, last: newest.messages[0]?.sequence ?? 1 };
-    this.track.draw(this);
   }
 
   /** Add rows at the end, which has been reached. Rows are dropped at the beginning; the place stays. */
@@ -119,12 +136,6 @@ export class List extends EventTarget {
     if (isAtEnd) this.#scrollTo(this.box.scrollHeight);
     else if (dropped) this.#scrollTo(this.box.scrollTop - dropped * this.rowHeight);
     this.draw();
-  }
-
-  /** Begin again with these rows, at the end of the journal. */
-  replace(rows) {
-    this.rows.clear();
-    this.append(rows);
   }
 
   /** The newest messages: fetch them if they are not in memory. */
@@ -162,7 +173,7 @@ export class List extends EventTarget {
 
   /** Select the row that is `count` further on. */
   move(count) {
-    if (!this.rows.length) return;
+    if (!this.rows.length || this.isStale) return;
     const first = Math.ceil(this.box.scrollTop / this.rowHeight);
     const last = Math.floor((this.box.scrollTop + this.box.clientHeight) / this.rowHeight) - 1;
     let index = this.rows.indexOf(this.selected);
@@ -201,7 +212,7 @@ export class List extends EventTarget {
     const isUp = this.box.scrollTop < this.top - 1;
     this.top = this.box.scrollTop;
     this.dispatchEvent(new CustomEvent("moved", { detail: { isUp } }));
-    if (this.isLoading || !this.rows.length) return;
+    if (this.isLoading || this.finding.state === "cancelled" || !this.rows.length) return;
     const near = this.box.clientHeight * 2;
     if (this.box.scrollTop < near && !this.rows.isStart) this.#extend("older");
     else if (this.box.scrollTop + this.box.clientHeight > this.box.scrollHeight - near && !this.rows.isEnd) this.#extend("newer");
@@ -209,7 +220,7 @@ export class List extends EventTarget {
 
   async #extend(where) {
     this.isLoading = true;
-    const { signal } = this.work;
+    const { signal } = this.finding;
     try {
       await (where === "older" ? this.#older(signal) : this.#newer(signal));
     } catch (error) {
@@ -221,7 +232,8 @@ export class List extends EventTarget {
   }
 
   async #older(signal) {
-    const { messages, isStart } = await pageBefore(this.rpc, this.filters, { before: this.rows.first, count: PAGE, signal });
+    const place = { first: this.range.first, before: this.rows.first, count: PAGE, signal };
+    const { messages, isStart } = await searchBack(this.rpc, this.filters, place);
     const top = this.box.scrollTop;
     this.rows.prepend(asRows(messages));
     this.rows.isStart = isStart;
@@ -247,7 +259,8 @@ export class List extends EventTarget {
   }
 
   #fail(error) {
-    this.isLoading = false;
+    [this.isLoading, this.finding.state, this.fault] = [false, "failed", error.code === BROKEN ? "" : error.message];
+    this.isStale && this.fault ? this.#put([]) : this.#age(this.isStale);
     this.dispatchEvent(new CustomEvent("failed", { detail: error }));
   }
 
@@ -277,10 +290,7 @@ export class List extends EventTarget {
     const first = Math.max(Math.floor(this.box.scrollTop / height) - OVERSCAN, 0);
     const last = Math.min(Math.ceil((this.box.scrollTop + this.box.clientHeight) / height) + OVERSCAN, this.rows.length);
     const visible = this.rows.rows.slice(first, last);
-    const today = time.parts(Date.now(), this.isUtc).day;
-    const hasDay = [this.rows.at(0), this.rows.at(-1 + this.rows.length)].some(
-      (row) => row?.message && time.parts(row.message.time, this.isUtc).day !== today,
-    );
+    const hasDay = areOfOtherDays([this.rows.at(0), this.rows.at(-1 + this.rows.length)], this.isUtc);
     const view = { isUtc: this.isUtc, hasDay, hits: this.hits };
     const rows = visible.map((row, index) =>
       rowOf(row, { ...view, top: (first + index) * height, isSelected: row.sequence === this.selected }),

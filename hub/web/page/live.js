@@ -65,7 +65,8 @@ export class Live extends EventTarget {
   }
 
   async #run(filters, signal) {
-    let cursor = this.list.rows.last;
+    const { rows, range } = this.list;
+    let cursor = Math.max(rows.last ?? 0, range.last); // up to there the list has searched
     const report = (next) => (cursor = next);
     while (!signal.aborted) {
       try {
@@ -98,9 +99,8 @@ export class Live extends EventTarget {
     };
     const end = () => stream.abort();
     signal.addEventListener("abort", end);
-    const given = cursor === undefined ? {} : { after: cursor };
     try {
-      await this.rpc.stream("tail", { ...filters, ...given }, (value) => {
+      await this.rpc.stream("tail", { ...filters, after: cursor }, (value) => {
         if (value.missed) rows.push({ sequence: value.next, gap: value.missed, after: value.next });
         if (value.messages) rows.push(...asRows(value.messages));
         report(value.next);

@@ -4,14 +4,16 @@
  * The state (state.js) is what the address says. A change of it is the only way to show something else: the search, the
  * facets, the histogram and the keys all change the state, and `show` passes it to the parts.
  *
- * Reading order: state.js, search.js, list.js with rows.js and row.js, live.js, then the others.
+ * Reading order: state.js, search.js, list.js with finding.js, rows.js and row.js, live.js, counts.js, then the others.
  */
 
-import { Actions } from "./actions.js";
+import { Actions, hideAsBefore } from "./actions.js";
 import { followBar } from "./bar.js";
 import { Chart } from "./chart.js";
 import { Completion } from "./complete.js";
+import { Counts } from "./counts.js";
 import { Facets, FIXED } from "./facets.js";
+import { FieldNames } from "./fieldnames.js";
 import { Histogram } from "./histogram.js";
 import { HubView } from "./hubview.js";
 import { follow } from "./keys.js";
@@ -24,11 +26,9 @@ import { SqlView } from "./sqlview.js";
 import { State } from "./state.js";
 import { beginTheme } from "./theme.js";
 import { milliseconds } from "./time.js";
-import { drawContext, drawEmpty, drawRange, drawStatus, drawTools } from "./tools.js";
+import { drawContext, drawEmpty, drawRange, drawSearching, drawStatus, drawTools } from "./tools.js";
 
 const $ = (id) => document.getElementById(id);
-const FIELDS_EVERY_MS = 30_000;
-const COUNT_EVERY_MS = 5000;
 
 export class Page {
   constructor() {
@@ -46,10 +46,11 @@ export class Page {
     this.record = new RecordPanel($("record"));
     this.hubView = new HubView($("hub"), this.rpc);
     this.sqlView = new SqlView($("sql"), this.rpc);
-    this.fields = [];
+    this.fieldNames = new FieldNames(this.rpc, (names) => offerNames(names));
     this.fault = "";
+    this.counts = new Counts(this);
     this.actions = new Actions(this);
-    this.completion = new Completion($("query"), $("choices"), this.rpc, () => this.fields);
+    this.completion = new Completion($("query"), $("choices"), this.rpc, () => this.fieldNames.fields);
   }
 
   get isUtc() {
@@ -61,6 +62,7 @@ export class Page {
   }
 
   begin() {
+    hideAsBefore();
     beginTheme(() => [this.histogram, this.chart].forEach((plot) => plot.draw()));
     this.#followParts();
     followBar(this);
@@ -68,8 +70,11 @@ export class Page {
     this.state.addEventListener("change", ({ detail }) => this.#changed(detail.changed));
     this.rpc.addEventListener("state", () => this.#connection());
     this.#changed(new Set(["q", "zone", "view"]));
-    setInterval(() => this.live.isOn && this.#draw(), 1000);
-    this.#countAgain();
+    setInterval(() => {
+      if (this.live.isOn) this.#draw();
+      if (this.list.finding.isRunning) drawSearching(this);
+    }, 1000);
+    this.counts.follow();
   }
 
   /** Return the filters of the methods for the search and its stretch of time. Throws an Error. */
@@ -89,7 +94,7 @@ export class Page {
     if (has("view", "sql")) this.#showView();
     if (has("q", "from", "to", "context")) this.show(has("q", "from", "to"));
     else if (has("at")) this.#goTo(Number(this.state.get("at")));
-    if (has("chart", "by") && !has("q", "from", "to")) this.#showChart();
+    if (has("chart", "by") && !has("q", "from", "to")) this.showChart();
     drawTools(this);
     drawRange(this);
   }
@@ -126,21 +131,20 @@ export class Page {
     const isLive = !at && !this.state.get("to") && !this.isContext;
     this.live.stop();
     this.list.selected = at;
+    if (isOther) this.counts.age();
     const shown = this.list.show(this.isContext ? {} : filters, { at, hits: hitsOf(filters) });
     drawContext(this);
-    await shown;
+    if (!(await shown)) return; // something else is shown, or nothing can be
     if (at) this.#opened();
     else this.#close();
     if (isLive && !this.fault) this.live.start(filters);
-    if (!isOther) return;
-    this.#count(filters);
-    this.#learnFields();
   }
 
-  #count(filters) {
-    this.histogram.show(filters);
-    this.facets.show(filters, this.state.get("q"));
-    this.#showChart();
+  /** Count what the search selects, if that is not done: when the list is there. */
+  #count() {
+    if (!this.counts.isDue || this.fault || this.list.finding.state !== "done") return;
+    this.counts.begin(this.filters());
+    this.fieldNames.learn();
   }
 
   /** Show why the search is not understood; nothing for the empty text. */
@@ -151,41 +155,12 @@ export class Page {
     drawEmpty(this);
   }
 
-  /** While the list is followed, count again: rarely, where counting takes long. */
-  async #countAgain() {
-    for (let turn = 1; ; turn += 1) {
-      const began = performance.now();
-      const isOld = this.live.isOn && !document.hidden && this.live.arrived !== this.countedAt;
-      if (isOld) {
-        this.countedAt = this.live.arrived;
-        await this.histogram.show(this.live.filters);
-        if (turn % 4 === 0 && this.live.isOn) await this.facets.show(this.live.filters, this.state.get("q"));
-      }
-      await new Promise((resolve) => setTimeout(resolve, Math.max(COUNT_EVERY_MS, 20 * (performance.now() - began))));
-    }
-  }
-
-  #showChart() {
+  /** Show the chart that the state asks for, if it does; return when it is counted. */
+  async showChart() {
     const [field, by] = [this.state.get("chart"), this.state.get("by")];
     $("chart-area").hidden = !field && !by;
     if (document.activeElement !== $("chart-by")) $("chart-by").value = by; // somebody may be typing
-    if (!this.fault) this.chart.show(this.filters(), field, by);
-  }
-
-  async #learnFields() {
-    if (performance.now() - (this.fieldsAt ?? -Infinity) < FIELDS_EVERY_MS) return;
-    this.fieldsAt = performance.now();
-    try {
-      await this.rpc.stream("fields", {}, ({ fields }) => {
-        this.fields = fields;
-        const names = fields.slice(0, 200).map(({ name }) => name);
-        $("field-names").replaceChildren(...names.map((name) => new Option(name, name)));
-        const known = new Set([...FIXED, ...names]);
-        $("by-names").replaceChildren(...[...known].map((name) => new Option(name, name)));
-      });
-    } catch (error) {
-      if (error.code === BROKEN) this.fieldsAt = undefined;
-    }
+    if (!this.fault) await this.chart.show(this.filters(), field, by);
   }
 
   async #goTo(sequence) {
@@ -223,11 +198,8 @@ export class Page {
       state.set({ at: list.selected }, { isStep: false });
       this.#opened();
     });
-    list.addEventListener("loading", () => drawEmpty(this));
-    list.addEventListener("loaded", () => {
-      drawEmpty(this);
-      this.#draw();
-    });
+    for (const name of ["loading", "progress", "loaded"]) list.addEventListener(name, () => this.#drawSearch());
+    list.addEventListener("loaded", () => this.#count());
     list.addEventListener("moved", ({ detail }) => this.#moved(detail.isUp));
     list.addEventListener("jump", () => live.stop());
     list.addEventListener("gap", ({ detail }) => {
@@ -239,6 +211,7 @@ export class Page {
     histogram.addEventListener("brush", ({ detail }) => state.set({ ...detail, at: "" }));
     histogram.addEventListener("go", ({ detail }) => this.actions.goToTime(detail));
     histogram.addEventListener("counted", () => this.#draw());
+    histogram.addEventListener("again", () => this.counts.begin(this.filters()));
     for (const part of [facets, record]) part.addEventListener("filter", ({ detail }) => this.#filter(detail));
     record.addEventListener("facet", ({ detail }) => this.actions.count(detail));
     record.addEventListener("context", () => this.actions.context());
@@ -268,6 +241,13 @@ export class Page {
     this.#draw();
   }
 
+  /** Draw what is known of the search: at once, because what is shown may be that of another. */
+  #drawSearch() {
+    drawSearching(this);
+    drawEmpty(this);
+    this.#draw();
+  }
+
   /** Draw the line of state, once in a frame. */
   #draw() {
     this.drawing ??= requestAnimationFrame(() => {
@@ -288,7 +268,7 @@ export class Page {
     this.notice(notices[this.rpc.state] ?? "", { isLasting: true });
     if (this.rpc.state === "open") {
       this.sqlView.draw();
-      if (this.wasBroken && this.live.isOn) this.#count(this.live.filters);
+      if (this.wasBroken && this.live.isOn) this.counts.begin(this.live.filters);
       else if (this.wasBroken) this.show();
       this.wasBroken = false;
     } else this.wasBroken = true;
@@ -297,14 +277,21 @@ export class Page {
 
   /** Show a text, or an error, below the bar; for some seconds unless it lasts. */
   notice(given, { isLasting = false } = {}) {
+    this.#drawSearch();
     if (isAbort(given) || given?.code === BROKEN) return;
     clearTimeout(this.noticeTimer);
     const text = given?.message ?? given;
     $("notice").textContent = text;
     $("notice").hidden = !text;
     if (text && !isLasting) this.noticeTimer = setTimeout(() => ($("notice").hidden = true), given?.message ? 15_000 : 2500);
-    if (given?.message) drawEmpty(this, given.message);
   }
+}
+
+/** Offer the names of fields where a field is typed, and what else can be counted by. */
+function offerNames(names) {
+  const options = (each) => [...each].map((name) => new Option(name, name));
+  $("field-names").replaceChildren(...options(names));
+  $("by-names").replaceChildren(...options(new Set([...FIXED, ...names])));
 }
 
 /** Return the expression that marks what the search has found, or null. */

@@ -63,6 +63,12 @@ export function valueText(value, limit) {
   return JSON.stringify(value).slice(0, limit + 1);
 }
 
+/** Return whether one of `rows` is not of today, so that the list has to show days. */
+export function areOfOtherDays(rows, isUtc) {
+  const today = time.parts(Date.now(), isUtc).day;
+  return rows.some((row) => row?.message && time.parts(row.message.time, isUtc).day !== today);
+}
+
 /** Return the row. `view` has `top`, `isSelected`, `isUtc`, `hasDay`, `hits` (an expression, or null). */
 export function rowOf({ sequence, message, gap }, view) {
   const style = `transform: translateY(${view.top}px)`;
@@ -78,7 +84,7 @@ export function rowOf({ sequence, message, gap }, view) {
     <span class="time">${view.hasDay ? html`<span class="day">${day.slice(5)} </span>` : nothing}${clock}</span>
     <span class="level">${level}</span>
     <bdi class="tag">${oneLine(message.tag, 200)}</bdi>
-    <bdi class="who">${oneLine(`${home}${message.comm || "?"}`, 100)}<span class="pid">[${message.pid}]</span></bdi>
+    <span class="who"><bdi>${oneLine(`${home}${message.comm || "?"}`, 100)}</bdi><span class="pid">[${message.pid}]</span></span>
     <span class="text"><bdi>${text === null ? nothing : marked(text, view.hits)}</bdi> <bdi class="fields">${fields}</bdi></span>
   </div>`;
 }

@@ -22,6 +22,7 @@ export class TimePlot extends EventTarget {
     this.value = null;
     this.plot = null;
     this.isUtc = false;
+    this.isStale = false;
     new ResizeObserver(() => this.#resize()).observe(box);
   }
 
@@ -29,6 +30,17 @@ export class TimePlot extends EventTarget {
   stop() {
     this.work.abort();
     this.work = new AbortController();
+  }
+
+  /** End the request that is running, and mark what is drawn as that of an earlier query. */
+  age() {
+    this.stop();
+    this.#mark(true);
+  }
+
+  #mark(isStale) {
+    this.isStale = isStale;
+    for (const part of [this.box, this.caption]) part.classList.toggle("stale", isStale);
   }
 
   /** Call `method`, and draw each value that it streams. */
@@ -41,12 +53,14 @@ export class TimePlot extends EventTarget {
     } catch (error) {
       if (isAbort(error)) return;
       fault = error;
+      this.caption.classList.remove("stale"); // it says what has failed
     }
     this.ended(fault);
   }
 
   take(value) {
     this.value = value;
+    this.#mark(false);
     this.draw();
   }
 

@@ -48,13 +48,14 @@ export function drawRange({ state, isUtc }) {
 const HINTS = [["/", "search"], ["e", "next error"], ["c", "context"], [" ", "pause"], ["?", "all keys"]];
 
 /** Draw the line below the list. */
-export function drawStatus({ list, live, isUtc, rpc }) {
+export function drawStatus({ list, live, isUtc, rpc, histogram, state }) {
   drawLiveButton(live);
   const top = list.topMessage;
   const behind = live.isOn && live.passedOver ? html`<span class="behind">+${grouped(live.passedOver)} not shown</span>` : nothing;
   render(
     html`<span>${top ? `${time.whole(top.time, isUtc, true)} ${time.zoneName(isUtc, new Date(time.milliseconds(top.time)))}` : ""}</span>
-      <span>${list.rows.length ? placeOf(list) : ""}</span> ${behind}
+      <span id="place">${list.finding.isRunning ? "searching…" : list.rows.length ? placeOf(list) : ""}</span>
+      <span id="total">${isFiltered(state) ? totalOf(histogram) : ""}</span> ${behind}
       <span>${rpc.state === "open" ? "" : rpc.state}</span>
       <span class="hints" aria-hidden="true">${HINTS.map(([key, text]) => html`<span><kbd>${nameOf(key)}</kbd> ${text}</span>`)}</span>`,
     $("status"),
@@ -73,24 +74,53 @@ function drawLiveButton(live) {
   button.lastChild.textContent = live.isOn ? (live.rate >= 1 ? `Live ${brief(Math.round(live.rate))}/s` : "Live") : "Paused";
 }
 
+const isFiltered = (state) => Boolean(state.get("q") || state.get("from") || state.get("to"));
+
+/** Return how many messages match, as far as it is known. */
+function totalOf({ value, isStale }) {
+  if (!value || isStale) return "";
+  const words = value.messages === 1 ? "1 message matches" : `${grouped(value.messages)} messages match`;
+  return value.is_final === false ? `${words} so far` : words;
+}
+
 function placeOf({ range, topMessage }) {
   if (!topMessage) return "";
   return `${grouped(topMessage.sequence)} of ${grouped(Math.max(range.last, topMessage.sequence))}`;
 }
 
+/** Draw what is said above the list about a search: how far it is, or that it was cancelled; both with a button. */
+export function drawSearching(page) {
+  const { list, actions } = page;
+  const { finding } = list;
+  const isCancelled = finding.state === "cancelled";
+  $("searching").hidden = !finding.isRunning && !isCancelled;
+  if ($("searching").hidden) return;
+  const share = `${Math.floor(finding.share * 100)} % of the journal searched`;
+  const found = list.isStale || !list.rows.length ? "" : `, ${grouped(list.rows.length)} found so far`;
+  const seconds = Math.floor((performance.now() - finding.began) / 1000);
+  const query = oneLine(page.state.get("q"), 80);
+  render(
+    isCancelled
+      ? html`<span>The search was cancelled: ${share}${found}.</span> <button @click=${() => page.show()}>Search again</button>`
+      : html`<span>Searching… <b>${query}</b></span> <span aria-hidden="true">${share}${found}, ${seconds} s</span>
+          <button @click=${() => actions.cancel()}>Cancel <kbd>Esc</kbd></button>`,
+    $("searching"),
+  );
+}
+
 /** Draw what stands in the place of a list without rows. */
-export function drawEmpty({ list, state, actions, fault, rpc }, error = "") {
-  const isEmpty = list.rows.length === 0;
+export function drawEmpty({ list, state, actions, fault, rpc }) {
+  const error = list.fault;
+  const isEmpty = list.rows.length === 0 && (rpc.state !== "open" || !["running", "cancelled"].includes(list.finding.state));
   $("empty").hidden = !isEmpty;
   if (!isEmpty) return;
-  const isFiltered = state.get("q") || state.get("from") || state.get("to");
   const clear = () => state.set({ q: "", from: "", to: "", at: "", context: "" });
   let content;
   if (error) content = html`<p>The hub could not answer.</p><p>${oneLine(error, 500)}</p>`;
   else if (fault) content = html`<p>The search cannot be understood.</p><p>${fault}</p>`;
   else if (rpc.state === "refused") content = html`<p>Not allowed</p>`;
-  else if (list.isLoading || rpc.state !== "open") content = html`<p class="muted">Searching…</p>`;
-  else if (isFiltered) content = html`<p>No message matches.</p><p><button @click=${clear}>Clear the search</button> <button @click=${() => actions.help()}>How to search</button></p>`;
+  else if (rpc.state !== "open") content = html`<p class="muted">Connecting…</p>`;
+  else if (isFiltered(state)) content = html`<p>No message matches.</p><p><button @click=${clear}>Clear the search</button> <button @click=${() => actions.help()}>How to search</button></p>`;
   else content = html`<p>No messages yet.</p><p>They appear here as they arrive. Try: <kbd>mpsr send 'hello'</kbd></p>`;
   render(content, $("empty"));
 }
