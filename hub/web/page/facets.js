@@ -162,7 +162,7 @@ export class Facets extends EventTarget {
     if (!value) return html`<p class="muted">counting…</p>`;
     if (!value.rows.length) return html`<p class="muted">none</p>`;
     const most = Math.max(...value.rows.map(([, count]) => count));
-    return html`<ul class=${this.stale.has(name) ? "stale" : ""}>
+    return html`<ul class=${this.stale.has(name) ? "stale" : ""} ?inert=${this.stale.has(name)}>
         ${value.rows.map(([[text], count]) => this.#value(name, text, count, count / most))}
       </ul>
       ${value.others ? this.#others(name, value) : nothing}`;

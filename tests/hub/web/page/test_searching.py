@@ -36,6 +36,7 @@ def page(started: Browser, opened: Opened) -> Iterator[Browser]:
     started.resize(WIDTH, HEIGHT)
     started.open(opened.url)
     started.wait(lambda: started.rows() and "1.0k" in started.text("#facets") and is_counted(started, MESSAGES))
+    started.wait(lambda: "counting…" not in started.text("#facets"))
     yield started
     started.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
