@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import speed
-from tests.speed import RUNS_MAX, holds
+from tests.speed import PAUSES_S, holds
 
 
 @pytest.mark.parametrize("slow", [1.0, 2.0])
@@ -18,9 +18,12 @@ def test_one_run_within_the_limit_is_enough(slow: float, monkeypatch: pytest.Mon
 
 
 def test_what_is_always_too_slow_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has the best run."""
+    """The error has the best run. Between later runs there are pauses."""
+    slept = list[float]()
+    monkeypatch.setattr("time.sleep", slept.append)
     monkeypatch.setattr(speed, "slowness", lambda: 2.0)
-    runs = iter([5.0, 2.5, *[9.0] * RUNS_MAX])
+    runs = iter([5.0, 2.5, *[9.0] * len(PAUSES_S)])
     with pytest.raises(pytest.fail.Exception, match=r"^takes 2\.5000 s .*of 8 runs; the limit is 2\.0000"):
         holds(1.0, lambda: next(runs))
     assert len(list(runs)) == 2
+    assert slept == [*PAUSES_S]

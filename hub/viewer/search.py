@@ -5,7 +5,7 @@ The language of the search box, which the page and the terminal have in common: 
 
 Words without a key are one text, as they stand: `pool exhausted` finds both words with a space between. Small letters
 find capital letters too; a text with a capital letter finds exactly that. `/.../` is a regular expression. A minus in
-front excludes.
+front excludes; several texts can be excluded.
 
 Always true: a search gives the same parameters as on the page; one that the hub could not answer is a ValueError that
 says what to write.
@@ -27,6 +27,10 @@ _WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*(?:"|$)|[^\s"])+', re.DOTALL)
 _KEYED = re.compile(r"([a-z]+):(.*)", re.DOTALL)
 _CONDITION = re.compile(r'([^\s!=<>"/:][^!=<>"]*?)(!=|==|<=|>=|=|<|>)(.*)', re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"?', re.DOTALL)
+ONE_TEXT = (
+    "one text to find, or several to leave out: put a regular expression between slashes, as in /refused|reset/, "
+    "or exclude by a tag or a field"
+)
 _OPPOSITE = {"=": "!=", "==": "!=", "!=": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 
 
@@ -41,7 +45,15 @@ class _Text(NamedTuple):
     value: str
     is_regex: bool = False
     is_negated: bool = False
-    ignores_case: bool = False
+    is_any_case: bool = False
+
+    @property
+    def expression(self) -> str:
+        return self.value if self.is_regex else re.sub(r"[\\^$.*+?()\[\]{}|]", r"\\\g<0>", self.value)
+
+    @property
+    def ignores_case(self) -> bool:
+        return self.is_any_case if self.is_regex else self.value == self.value.lower()
 
 
 def search_of(query: str, now_ns: int, *, utc: bool = False) -> Search:
@@ -54,7 +66,7 @@ def search_of(query: str, now_ns: int, *, utc: bool = False) -> Search:
         rest = word[is_negated:]
         keyed = None if rest.startswith('"') else _KEYED.fullmatch(rest)
         if regex is not None:
-            texts.append(_Text(regex[1], is_regex=True, is_negated=is_negated, ignores_case=bool(regex[2])))
+            texts.append(_Text(regex[1], is_regex=True, is_negated=is_negated, is_any_case=bool(regex[2])))
         elif keyed is not None and keyed[1] in KEYS:
             _add_key(parameters, keyed[1], _unquoted(keyed[2]), is_negated, lambda text: _moment(text, now_ns, utc=utc))
         elif not rest.startswith('"') and (condition := _CONDITION.fullmatch(rest)):
@@ -66,10 +78,8 @@ def search_of(query: str, now_ns: int, *, utc: bool = False) -> Search:
             words.append(_unquoted(rest))
     if any(words):
         texts.append(_Text(" ".join(words)))
-    if len(texts) > 1:
-        raise ValueError("one text at a time: put a regular expression between slashes, as in /refused|reset/")
-    for text in texts:
-        _add_text(parameters, text)
+    if texts:
+        _add_texts(parameters, texts)
     is_shown = texts and not texts[0].is_regex and not texts[0].is_negated
     return Search(parameters, texts[0].value if is_shown else "")
 
@@ -106,11 +116,18 @@ def _add_key(parameters: dict[str, Any], key: str, value: str, is_negated: bool,
         parameters[key] = moment(value) if key in ("since", "until") else value
 
 
-def _add_text(parameters: dict[str, Any], text: _Text) -> None:
-    parameters["grep"] = text.value if text.is_regex else re.sub(r"[\\^$.*+?()\[\]{}|]", r"\\\g<0>", text.value)
-    if text.ignores_case if text.is_regex else text.value == text.value.lower():
+def _add_texts(parameters: dict[str, Any], texts: list[_Text]) -> None:
+    """Add the one text to find, or all that are left out: whatever has one of them."""
+    is_excluding = all(text.is_negated for text in texts)
+    if len(texts) > 1 and not is_excluding:
+        raise ValueError(ONE_TEXT)
+    is_same = len({text.ignores_case for text in texts}) == 1
+    parameters["grep"] = "|".join(
+        f"(?i:{text.expression})" if text.ignores_case and not is_same else text.expression for text in texts
+    )
+    if is_same and texts[0].ignores_case:
         parameters["ignore_case"] = True
-    if text.is_negated:
+    if is_excluding:
         parameters["invert_match"] = True
 
 
