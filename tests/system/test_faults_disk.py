@@ -212,10 +212,10 @@ def test_a_slow_disk_costs_throughput_and_nothing_else(tmp_path: Path, monkeypat
             eventually(lambda: hub.stats()["bytes"] > 20 << 20, "its memory is as full as it gets")
             first = last = after(5)
             samples: list[dict[str, Any]] = []
-            while len(samples) < 7 or last["bytes"] - first["bytes"] <= 20 << 20:  # more than it may hold has to pass
+            while len(samples) < 7 or last["bytes"] - first["bytes"] <= 30 << 20:  # more than it may hold has to pass
                 samples.append(last := after(last["commits"] + 1))
         assert (last["commits"] - first["commits"] - 1) * 0.2 <= last["uptime_s"] - first["uptime_s"]
-        assert max(stats["rss_bytes"] for stats in samples) < first["rss_bytes"] + (8 << 20)
+        assert max(stats["rss_bytes"] for stats in samples) < first["rss_bytes"] + (11 << 20)
         assert max(stats["inbox_bytes"] for stats in samples) <= 24 << 20, "six connections' shares"
         assert last["rss_bytes"] < 100 << 20
         for worker in workers:
