@@ -2,8 +2,8 @@
 Keeps large batches while callers read them, so that a step continues inside a batch where an earlier one stopped.
 
 Always true:
-- reading a batch to its end in steps takes time in proportion to its size, whoever takes the steps: the place of each
-  piece that was found is known as long as the batch is kept;
+- the time to read a whole batch in steps is in proportion to its size, also if several readings share it: the place of
+  each piece that was found is known as long as the batch is kept;
 - at most `KEPT_BYTES_MAX` are kept, or the one batch that was used last;
 - a batch that is not kept any longer is read again. It may have expired meanwhile, or be in a packed segment: places
   are those of the batch itself.

@@ -2,10 +2,10 @@
 What is done with the sealed segments of a journal when nobody else needs the processor, in a process of its own: they
 are packed, get their indexes, and what has expired by rule is left out of them.
 
-The hub makes room for each new form of a segment, and puts it in place. The process asks it for so many bytes, in a
-line, and tells it the name of the file in another one. It waits for a line as the answer to each. When its input is
-closed, the hub has ended, and the process ends too; it looks after each block. At the end it reports what each tag
-takes.
+For each new form of a segment, the process sends the hub two lines: the number of bytes that it needs, for which the
+hub makes room, and the name of the file, which the hub puts in place. It waits for a line as the answer to each. When
+its input is closed, the hub has ended; the process checks that after each block, and ends too. At the end it reports
+what each tag takes.
 
 Always true: the process writes new files only, and none of them counts before it is whole.
 Not here: packing and leaving out (hub.journal.rewriting), what has expired (hub.journal.tagrules), indexes

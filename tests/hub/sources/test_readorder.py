@@ -118,13 +118,18 @@ def test_generations_that_were_made_at_once(rig: Rig, monkeypatch: pytest.Monkey
     assert rig.all() == [*(f"{number}{LONG.strip()}" for number in (10, 3, 2, 1)), "new"]
 
 
-def test_a_truncated_file_whose_new_name_is_unknown(rig: Rig, tmp_path: Path) -> None:
-    """It is younger than copies that a look has found while it was at its path, although it was made before them."""
-    (tmp_path / "away").mkdir()
-    rig.folder = tmp_path / "logs"
+def start_beside_another_folder(rig: Rig, folder: Path) -> None:
+    """Start a source of `logs/*.log`; in `away`, beside it, nothing is looked for."""
+    (folder / "away").mkdir()
+    rig.folder = folder / "logs"
     rig.folder.mkdir()
     rig.globs = [f"{rig.folder}/*.log"]
     rig.start()
+
+
+def test_a_truncated_file_whose_new_name_is_unknown(rig: Rig, tmp_path: Path) -> None:
+    """It is younger than copies that a look has found while it was at its path, although it was made before them."""
+    start_beside_another_folder(rig, tmp_path)
     rig.write("app.log", "1\n")
     rig.all()
     os.truncate(rig.folder / "app.log", 0)
@@ -142,11 +147,7 @@ def test_a_truncated_file_whose_new_name_is_unknown(rig: Rig, tmp_path: Path) ->
 
 def test_a_truncated_file_that_is_renamed_after_its_copies_were_found(rig: Rig, tmp_path: Path) -> None:
     """It is younger than copies that were found when it was read, although no look has seen it at its path since."""
-    (tmp_path / "away").mkdir()
-    rig.folder = tmp_path / "logs"
-    rig.folder.mkdir()
-    rig.globs = [f"{rig.folder}/*.log"]
-    rig.start()
+    start_beside_another_folder(rig, tmp_path)
     rig.write("app.log", "1\n" * 50)
     assert rig.all() == ["1"] * 50
     for number, text in ((2, "2\n" * 50), (1, "3\n" * 50)):

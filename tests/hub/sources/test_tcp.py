@@ -242,7 +242,7 @@ def test_much_in_tls(run: Run, tmp_path: Path, certificates: Certificates) -> No
     def talk(here: Site) -> list[str]:
         half = ClientHalf(certificates.context())
         with here.client(half.shake_hands()) as sock:
-            sock.sendall(half.last_of_handshake(sock))  # now: the hub waits for it only so long
+            sock.sendall(half.last_of_handshake(sock))  # before the rest: the hub has a time limit
             unsent = b""
             for at in range(count):
                 unsent += half.send(chunk(f"{at}", text="x" * (300_000 if at % 500 == 0 else 100)))

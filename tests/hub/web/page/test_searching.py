@@ -56,7 +56,7 @@ def is_busy(page: Browser) -> bool:
 
 
 def searching(page: Browser) -> str:
-    """Return what is said about the search; the empty text if nothing is."""
+    """Return the line about the search above the list, or an empty text."""
     return page.text("#searching:not([hidden])")
 
 
