@@ -73,16 +73,28 @@ def descriptors() -> int:
 
 def free_port() -> int:
     """
-    Return a free port of the loopback, for a server that is killed and comes back: none that the kernel would give to a
-    client meanwhile, also one that looks for that server.
+    Return a free port of the loopback, for a server that comes later, goes and comes back, or never comes: none that
+    the kernel would give to anybody else meanwhile, nor another test.
     """
-    least = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for port in random.SystemRandom().sample(range(max(least // 2, 1025), least), 100) if least > PORTS_BELOW else []:
+    for port in _PORTS:
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
     with socket.create_server(("127.0.0.1", 0)) as probe:
         any_port: int = probe.getsockname()[1]
         return any_port
+
+
+def _ports() -> Iterator[int]:
+    """Yield this worker's share of the ports that the kernel does not choose itself, each once."""
+    least = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ports = list(range(max(least // 2, 1025) + worker, least, workers)) if least > PORTS_BELOW else []
+    random.SystemRandom().shuffle(ports)
+    yield from ports
+
+
+_PORTS = _ports()
 
 
 def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ import msgspec
 from hub.entries.form import ARRAY_HEADER_BYTES, EVENT_TIME, NS, Entry, EventTime, Unreadable, array_length
 from hub.entries.markers import is_group_marker
 from hub.entries.syslogline import fields_of, may_have_syslog, with_fields, zone_of
-from hub.entries.wellformed import UNDECODABLE, Raw, split_raw
+from hub.entries.wellformed import UNDECODABLE, Raw, bounded, split_raw
 
 _PACKED_TIME = struct.Struct(">HII")
 _FIXEXT8_TYPE_0 = 0xD700
@@ -42,8 +42,8 @@ def _ext(code: int, data: memoryview | bytes) -> object:
 
 
 Pair = tuple[msgspec.Raw, dict[Any, Any]]
-_decode_pairs = msgspec.msgpack.Decoder(list[Pair], ext_hook=_ext).decode
-_decode_all = msgspec.msgpack.Decoder(list[Any], ext_hook=_ext).decode
+_decode_pairs = bounded(msgspec.msgpack.Decoder(list[Pair], ext_hook=_ext).decode)
+_decode_all = bounded(msgspec.msgpack.Decoder(list[Any], ext_hook=_ext).decode)
 _decode_one = msgspec.msgpack.Decoder(Any, ext_hook=_ext).decode
 
 
@@ -73,7 +73,7 @@ def pairs_with(keys: Sequence[str]) -> Callable[[bytes | memoryview, int], Seque
     It does not take lines of syslog apart, and it does not see that a value which it passes over cannot be decoded.
     """
     some: Any = TypedDict("some", dict.fromkeys(keys, Any), total=False)  # type: ignore[misc]
-    decode = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, some]], ext_hook=_ext).decode
+    decode = bounded(msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, some]], ext_hook=_ext).decode)
 
     def read(entries: bytes | memoryview, count: int) -> Sequence[Pair] | None:
         if array_length(entries) != count:
@@ -92,7 +92,8 @@ def values_with(key: str) -> Callable[[bytes | memoryview, int], Sequence[tuple[
     returns an object whose `value` is that of *key*, None if there is none.
     """
     one = msgspec.defstruct("one", [("value", Any, None)], rename={"value": key}, gc=False)
-    decode = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, one]], ext_hook=_ext).decode  # type: ignore[valid-type]
+    one_each = list[tuple[msgspec.Raw, one]]  # type: ignore[valid-type]
+    decode = bounded(msgspec.msgpack.Decoder(one_each, ext_hook=_ext).decode)
 
     def read(entries: bytes | memoryview, count: int) -> Sequence[tuple[msgspec.Raw, Any]] | None:
         if array_length(entries) != count:

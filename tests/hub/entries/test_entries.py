@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -295,6 +296,30 @@ def judge_nesting(depth: int) -> None:
             entries = called_deep(frames, lambda: list(read_entries(array, 3)))
             assert [type(entry) for entry in entries] == [Entry] * 3, depth
             assert entries[2] == Entry(2 * NS, {})
+
+
+@pytest.mark.parametrize("recursion", [sys.getrecursionlimit(), 20_000])
+@pytest.mark.parametrize("depth", [NESTING_MAX - 3, NESTING_MAX - 2, 2000])
+def test_every_reader_has_that_limit(depth: int, recursion: int) -> None:
+    """Of entries that nobody has checked, none reads one that is nested deeper, whatever the interpreter can follow."""
+    deep = b"\x92\xc0\x81\xa1a" + b"\x91" * depth + b"\xc0"
+    array = codec.join((b"\x92\xc0\x81\xa1n\x01", deep, b"\x92\xc0\x80"), 3)
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(recursion)
+    try:
+        quick = [codec.pairs(array, 3), codec.pairs_with(["n"])(array, 3), codec.values_with("n")(array, 3)]
+        split, raws, each = codec.split(array, 3), codec.split_raw(array), list(codec.read_each(array, 3))
+    finally:
+        sys.setrecursionlimit(before)
+    if depth <= NESTING_MAX - 3:
+        assert [type(entry) for entry in each] == [Entry] * 3
+        assert len(raws) == 3
+    else:
+        assert (*quick, split) == (None,) * 4
+        assert [type(entry) for entry in each] == [Entry, Unreadable]
+        assert isinstance(each[-1], Unreadable)
+        assert each[-1].messages == 2
+        assert len(raws) == 1
 
 
 ANYWHERE = b"\x92\x01\x82\xa1b\xc4\x05" + codec.OVERFLOW + b"\xa1a"

@@ -10,6 +10,7 @@ import ssl
 import pytest
 
 from hub.sinks.dialing import connect, first_reached, text_of
+from tests.support import free_port
 
 FAMILY = socket.AF_INET
 
@@ -51,11 +52,10 @@ def test_a_connection() -> None:
         sock.setblocking(False)
         connect(sock, server.getsockname(), wait)
         assert sock.getpeername() == server.getsockname()
-        where = server.getsockname()
     with socket.socket() as sock:
         sock.setblocking(False)
         with pytest.raises(ConnectionRefusedError):
-            connect(sock, where, wait)
+            connect(sock, ("127.0.0.1", free_port()), wait)
 
 
 def tls_error(reason: str) -> ssl.SSLError:

@@ -19,6 +19,7 @@ from hub.sinks.sink import Halted, SinkFault
 from tests.certificates import Certificates
 from tests.hub.sinks.delivering import Alone, halting
 from tests.hub.sinks.recording import Recorder
+from tests.support import free_port
 
 PLAIN = Terms(None, None, None, 30)
 FRAME = bytes(msgpack.packb(["t", b"\x92\x01\x80", {"chunk": "c"}]))
@@ -122,10 +123,8 @@ def test_a_server_without_tls_or_key(host: Alone, certificates: Certificates) ->
 
 def test_nobody_is_there(tmp_path: Path, host: Alone) -> None:
     """Each reason is in the words of the system, after the server's name."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
     for server_name, words in (
-        (address, "Connection refused"),
+        (f"127.0.0.1:{free_port()}", "Connection refused"),
         (f"{tmp_path}/absent", "No such file or directory"),
     ):
         with pytest.raises(SinkFault, match=f"{server_name}: {words}"):

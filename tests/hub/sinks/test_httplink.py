@@ -17,6 +17,7 @@ from hub.sinks.sink import Halted, SinkFault
 from tests.certificates import Certificates
 from tests.hub.sinks.collector import Collector
 from tests.hub.sinks.delivering import Alone, halting
+from tests.support import free_port
 
 HEADERS = {"Host": "127.0.0.1:1", "Content-Type": "application/x-protobuf", "Content-Length": "0"}
 
@@ -139,7 +140,7 @@ def test_no_answer(host: Alone) -> None:
         with halting(host), pytest.raises(Halted):
             link.post(HEADERS, b"")
     with pytest.raises(SinkFault, match="Connection refused"):
-        link_to(url, Alone()).post(HEADERS, b"")
+        link_to(f"http://127.0.0.1:{free_port()}/", Alone()).post(HEADERS, b"")
 
 
 @pytest.mark.parametrize(

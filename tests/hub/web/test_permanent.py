@@ -20,7 +20,7 @@ from hub.web.permanent import CurrentPage, PermanentPage, check_page, viewer
 from tests.hub.clients import run_in_time, until
 from tests.hub.control.journals import batch
 from tests.hub.web.opened import Opened, opened
-from tests.support import HubProcess, eventually
+from tests.support import HubProcess, eventually, free_port
 
 
 def secret(folder: Path, text: str) -> str:
@@ -124,7 +124,7 @@ def test_one_page_after_the_other(tmp_path: Path) -> None:
             def made(address: str, file: str) -> PermanentPage:
                 return PermanentPage(Address(address), file, here.endpoint, here.shown, here.commands)
 
-            first = made("127.0.0.1:0", token_file)
+            first = made(f"127.0.0.1:{free_port()}", token_file)
             current = CurrentPage(first)
             running = asyncio.create_task(current.run())
             await until(lambda: first.where)
