@@ -50,6 +50,7 @@ class Counted(Selection):
     def _groups(
         self, batches: Iterator[Batch | Gap], find: Callable[[Batch | Gap], Iterable[Message]]
     ) -> Iterator[Iterable[Message]]:
+        self.is_over = False  # of these batches, which may be earlier than the last ones
         for found in batches:
             for piece in self.pieces(found):
                 yield self.readable(find(piece))
@@ -74,12 +75,7 @@ class Counting:
     def step(self) -> bool:
         """Count for a while; return whether everything is counted."""
         self.query.begin_step()
-        for _ in self._steps:
-            if self.query.is_over:
-                break
-            if self.query.is_step_over():
-                return False
-        return True
+        return all(not self.query.is_step_over() for _ in self._steps)
 
     def close(self) -> None:
         """Close what is open."""
@@ -98,6 +94,8 @@ def _steps(folder: str, query: Counted, tally: Tally, after: int) -> Generator[N
     elif isinstance(tally, Table) and tally.is_of_writers and query.takes_batches:
         for found in indexed.batches(folder, query, after):
             _add_undecoded(found, query, tally)
+            if query.is_over:
+                return
             yield
     else:
         for group in indexed.wanted_after(query, indexed.batches(folder, query, after), after):

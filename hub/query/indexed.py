@@ -60,24 +60,26 @@ def counted(folder: str, query: Query, after: int) -> Iterator[Counts | Iterable
     Yield the wanted messages after the sequence *after*, some at a time, for a caller that counts by tag, level and
     time of receipt. For a segment whose counts are known and of which all times are wanted, yield the counts instead:
     of all tags and levels, not only of those that are wanted.
+
+    The counts come first, because they are there at once; then the messages of the other segments, the newest segment
+    first.
     """
     if not query.is_counted:
         yield from wanted_after(query, batches(folder, query, after), after)
         return
     reading = _Reading(folder, query, after)
-
-    def read_until(end: int) -> Iterator[Iterable[Message]]:
-        return _later(query.counted_groups(reading.until(end)), after)
-
+    begin, unknown = reading.begin, list[tuple[int, int]]()
     for segment in reading.segments():
-        yield from read_until(segment.first)
         counts = segment.counts()
-        if counts is None or not query.contains(counts.first_received, counts.last_received):
-            yield from read_until(segment.following)
-        else:
+        if counts is not None and query.contains(counts.first_received, counts.last_received):
             yield counts
-            reading.pass_to(segment.following)
-    yield from read_until(SEQUENCE_MAX)
+            unknown.append((begin, segment.first))
+        else:
+            unknown.append((begin, segment.following))
+        begin = segment.following
+    unknown.append((begin, SEQUENCE_MAX))
+    for first, end in reversed(unknown):
+        yield from _later(query.counted_groups(reading.between(first, end)), after)
 
 
 def wanted_after(query: Query, found: Iterator[Batch | Gap], after: int) -> Iterator[Iterable[Message]]:
@@ -99,6 +101,11 @@ class _Reading:
         self._files = DiskFiles(folder)
         self._next = 1 + (after if query.since is None else max(after, sequence_before(self._files, query.since)))
 
+    @property
+    def begin(self) -> int:
+        """The sequence from which on it reads."""
+        return self._next
+
     def segments(self) -> Iterator[SegmentIndex]:
         """Yield the sealed segments that are not read from their middle."""
         for first, following in itertools.pairwise(list_segments(self._files)):
@@ -108,6 +115,11 @@ class _Reading:
     def pass_to(self, sequence: int) -> None:
         """Leave out everything before *sequence*."""
         self._next = max(self._next, sequence)
+
+    def between(self, begin: int, end: int) -> Iterator[Batch | Gap]:
+        """Yield everything from the sequence *begin* to before *end*, wherever it was."""
+        self._next = begin
+        yield from self.until(end)
 
     def until(self, end: int, place: Place | None = None) -> Iterator[Batch | Gap]:
         """Yield everything before the sequence *end*, from *place* on if it is given, else from where it was."""
