@@ -2,13 +2,15 @@
 The WebSocket of the page: the JSON-RPC of the hub's socket, unchanged, one text message for each object.
 
 The first message of a client is ``{"token": "…"}``. It is answered with ``{"hub": {…}}``, or the connection is closed
-with `BAD_TOKEN`. After that, requests are answered as on the socket (hub.dispatch): the same methods, streams, limits.
+with `BAD_TOKEN`; with `NO_TOKEN`, if there is none within `TOKEN_S`. After that, requests are answered as on the socket
+(hub.dispatch): the same methods, streams, limits.
 
 Always true:
-- nothing is carried out before the token was seen, for which a client has `TOKEN_S`;
+- nothing is carried out before the token was seen;
 - requests are carried out at the expense and with the rights of the user that the page belongs to;
 - a message of more than `MESSAGE_BYTES_MAX` closes the connection; what is not read yet is bounded by aiohttp's queue;
-- a client that does not read holds up its own streams, and keeps no more than hub.web.socketoutbox allows;
+- a client that does not read holds up its own streams, and keeps no more than hub.web.socketoutbox allows. It stays
+  connected: a page that draws, on a busy host, is as silent as one that is gone, for which it is taken after `GONE_S`;
 - a stop of the hub ends the streams as on the socket, and closes with 1001: the page may connect again.
 
 Not here: who is let in (hub.web.pagedoor), which methods there are (hub.control).
@@ -18,7 +20,6 @@ Source: RFC 6455; codes from 4000 on are for applications (section 7.4.2).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,9 +37,16 @@ from hub.wire.jsonlines import JSON_BYTES_MAX, decode_object, request_of
 MESSAGE_BYTES_MAX = JSON_BYTES_MAX
 BAD_TOKEN = 4401
 """As 401 of HTTP."""
+NO_TOKEN = 4408
+"""As 408 of HTTP: the client may try again."""
 TOKEN_S = 10.0
 ALIVE_S = 30.0
-"""How often the client is asked whether it is still there: proxies close a connection that is silent for a minute."""
+"""How often the client is pinged: proxies close a connection that is silent for a minute."""
+GONE_S = 120.0
+"""
+How long a client may be silent, answers to pings included. aiohttp then pings it once more, and closes the connection
+after half of this time.
+"""
 CLOSE_S = 1.0
 """How long a client has to confirm that the connection is closed, and to read the last replies."""
 
@@ -57,7 +65,7 @@ class Rpc:
         self._connection = connection
         self._intake = intake
         self._socket = web.WebSocketResponse(
-            timeout=CLOSE_S, heartbeat=ALIVE_S, compress=False, max_msg_size=MESSAGE_BYTES_MAX
+            timeout=CLOSE_S, heartbeat=GONE_S, compress=False, max_msg_size=MESSAGE_BYTES_MAX
         )
         self._outbox = SocketOutbox(self._write, intake, on_stale=connection.abort)
         self._dispatch = Dispatch(
@@ -72,9 +80,8 @@ class Rpc:
         tasks: list[asyncio.Task[None]] = []
         try:
             if not await self._has_token(door):
-                await self._socket.close(code=BAD_TOKEN, message=b"this is not the token")
                 return self._socket
-            tasks += asyncio.create_task(self._outbox.run()), asyncio.create_task(self._end())
+            tasks += [asyncio.create_task(each) for each in (self._outbox.run(), self._end(), self._ping())]
             self._outbox.send(msgspec.json.encode({"hub": greeting()}))
             await self._answer_all()
         finally:
@@ -90,12 +97,17 @@ class Rpc:
         return self._socket
 
     async def _has_token(self, door: PageDoor) -> bool:
-        """Return whether the first message holds the token."""
-        with contextlib.suppress(TimeoutError):
+        """Return whether the first message holds the token; close the connection if it does not."""
+        try:
             async with asyncio.timeout(TOKEN_S):
                 text = await self._next()
-                first = decode_object(text) if text is not None else None
-                return first is not None and door.is_token(first.get("token"))
+        except TimeoutError:
+            await self._socket.close(code=NO_TOKEN, message=b"the token did not come")
+            return False
+        first = decode_object(text) if text is not None else None
+        if first is not None and door.is_token(first.get("token")):
+            return True
+        await self._socket.close(code=BAD_TOKEN, message=b"this is not the token")
         return False
 
     async def _answer_all(self) -> None:
@@ -124,6 +136,11 @@ class Rpc:
         """Send one message, and return when the kernel has it."""
         await self._socket.send_frame(data, WSMsgType.TEXT)
         await self._request.writer.drain()
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(ALIVE_S)
+            await self._socket.ping()
 
     async def _end(self) -> None:
         """End when the client has closed its half, a command closes the connection, or the hub stops."""

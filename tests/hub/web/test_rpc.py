@@ -15,7 +15,7 @@ from hub.control.typed import typed
 from hub.errors import CloseConnection
 from hub.outbox import OUTBOX_BYTES_MAX
 from hub.web import rpc
-from hub.web.rpc import BAD_TOKEN, MESSAGE_BYTES_MAX
+from hub.web.rpc import BAD_TOKEN, MESSAGE_BYTES_MAX, NO_TOKEN
 from tests.hub.clients import Run, both_loops, run_in_time, until
 from tests.hub.control.journals import batch, grant
 from tests.hub.web.opened import OTHER, TOKEN, opened
@@ -87,14 +87,14 @@ def test_without_the_token(tmp_path: Path, first: str) -> None:
 
 
 def test_a_client_that_sends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client has a while for its token; one that leaves before is forgotten."""
+    """A client has a while for its token, and is not told that it was wrong; one that leaves before is forgotten."""
     monkeypatch.setattr(rpc, "TOKEN_S", 0.01)
 
     async def main() -> None:
         async with opened(tmp_path) as here:
             async with here.client.ws_connect(f"{here.base}/rpc") as socket:
                 await socket.receive()
-                assert socket.close_code == BAD_TOKEN
+                assert socket.close_code == NO_TOKEN
             async with here.client.ws_connect(f"{here.base}/rpc"):
                 pass
 
@@ -168,6 +168,52 @@ def test_a_client_that_does_not_read(tmp_path: Path) -> None:
                         await other.ask("ping")
                 assert 0 < here.endpoint.inbox.budget.loose_bytes <= 2 * OUTBOX_BYTES_MAX
                 socket.socket._response.close()
+            await ended.wait()
+
+    run_in_time(main())
+
+
+def test_a_client_that_is_too_busy_to_answer_pings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is pinged again and again, stays connected, and is answered when it asks."""
+    monkeypatch.setattr(rpc, "ALIVE_S", 0.001)
+
+    async def main() -> None:
+        async with opened(tmp_path) as here, here.client.ws_connect(f"{here.base}/rpc", autoping=False) as socket:
+            await socket.send_json({"token": TOKEN})
+            assert "hub" in json.loads(await socket.receive_str(timeout=30))
+            for _ in range(5):
+                assert (await socket.receive(timeout=30)).type is aiohttp.WSMsgType.PING
+            await socket.send_json({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+            while (message := await socket.receive(timeout=30)).type is aiohttp.WSMsgType.PING:
+                pass
+            assert message.json()["result"] == "pong"
+
+    run_in_time(main())
+
+
+def test_a_client_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that never answers a ping is taken for gone: what it has asked for ends."""
+    monkeypatch.setattr(rpc, "GONE_S", 0.2)
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> AsyncIterator[str]:
+        """Stream nothing."""
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+            yield ""
+        finally:
+            ended.set()
+
+    async def main() -> None:
+        more = {"wait": typed(wait, "wait")}
+        async with (
+            opened(tmp_path, more=more) as here,
+            here.client.ws_connect(f"{here.base}/rpc", autoping=False) as socket,
+        ):
+            await socket.send_json({"token": TOKEN})
+            await socket.send_json({"jsonrpc": "2.0", "id": 1, "method": "wait"})
+            await begun.wait()
             await ended.wait()
 
     run_in_time(main())
