@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -39,14 +40,16 @@ _LINE_BYTES_MAX = 512 << 10
 
 
 class SqlParams(msgspec.Struct, kw_only=True):
-    """The query, the most rows, and the zone of times."""
+    """The query, the most rows, the zone of times, and whether to report what was read."""
 
     query: Annotated[str, msgspec.Meta(min_length=1, max_length=SQL_CHARS_MAX)]
     limit: Annotated[int, msgspec.Meta(ge=1, le=ROWS_MAX)] = ROWS
     zone: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "UTC"
+    progress: bool = False
 
 
 _PARAMETERS = parameters_of(SqlParams)
+_ADVICE = "add a condition on received, tag or level, or run it with mpsr sql on the host, which has no such limits"
 _decode = msgspec.json.Decoder(Failed).decode
 
 
@@ -63,8 +66,8 @@ class Sql:
         Stream the result of a query in SQL over the view `messages`: first ``columns``, the name and the type of each;
         then ``rows``, some at a time, all values as texts or null; last ``is_final``, ``is_cut`` (there were more
         rows), ``cut_values`` (values whose end is missing) and ``misfits``. Parameters: *query*; *limit*: how many rows
-        (1000); *zone*: the time zone of times (``UTC``). The data of an error has in ``at`` which characters of the
-        query are wrong.
+        (1000); *zone*: the time zone of times (``UTC``); *progress*: values with ``read``, the number of messages that
+        were read, come in between (false). The data of an error has in ``at`` which characters of the query are wrong.
         """
         params = SqlParams(**values_of(request, _PARAMETERS))
         if fault := without_extra("SQL", "sql"):
@@ -74,7 +77,9 @@ class Sql:
         if self._children[uid] >= most or self._children.total() >= CHILDREN_MAX:
             raise CommandError(f"uid {uid} already has {self._children[uid]} queries in SQL; wait", code=TOO_MANY)
         limits = msgspec.structs.replace(self._limits, rows=params.limit)
-        asked = Asked(str(self._journal.path), params.query, rights.allow, rights.deny, params.zone, limits)
+        asked = Asked(
+            str(self._journal.path), params.query, rights.allow, rights.deny, params.zone, params.progress, limits
+        )
         self._children[uid] += 1
         try:
             async with contextlib.aclosing(lines_of(asked)) as lines:
@@ -110,8 +115,8 @@ async def lines_of(asked: Asked) -> AsyncGenerator[bytes, None]:
         while True:
             async with asyncio.timeout_at(deadline):
                 line = await process.stdout.readline()
-            if not line.endswith(b"\n"):
-                raise CommandError("the query took more memory or time than it may")
+                if not line.endswith(b"\n"):
+                    raise CommandError(_end_of(await process.wait(), asked.limits))
             if line.startswith(b'{"error"'):
                 failed = _decode(line)
                 raise CommandError(failed.error, data=None if failed.at is None else {"at": failed.at})
@@ -119,12 +124,19 @@ async def lines_of(asked: Asked) -> AsyncGenerator[bytes, None]:
             if line.startswith(b'{"is_final"'):
                 return
     except TimeoutError:
-        raise CommandError(f"the query took more than {asked.limits.seconds:g} s") from None
+        raise CommandError(f"the query took more than {asked.limits.seconds:g} s: {_ADVICE}") from None
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+def _end_of(status: int, limits: Limits) -> str:
+    """Return why a process has ended with *status* in the middle of its result."""
+    if status == -signal.SIGXCPU:
+        return f"the query took more than {limits.cpu_s} s of the processor: {_ADVICE}"
+    return "the query took more memory than it may"
 
 
 def _check(request: Request, caller: Intake, rights: TagRights) -> None:

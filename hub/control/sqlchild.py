@@ -2,7 +2,7 @@
 One query in SQL, in a process of its own, for callers that are not trusted with the hub's files, memory and time.
 
 The process gets the query as JSON on standard input and writes lines of JSON: first the columns, then rows, and last
-how the query ended. It ends after one query.
+how the query ended; in between, how many messages it has read. It ends after one query.
 
 Always true:
 - only a query is run: nothing that changes, and nothing that reads or writes a file except the journal;
@@ -19,7 +19,8 @@ import itertools
 import os
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -33,6 +34,11 @@ LINE_BYTES = 64 << 10
 """A line exceeds this by at most its last row."""
 ROW_BYTES_MAX = 128 << 10
 """The values of a longer row are cut off: with a line it still fits into a reply."""
+LINE_S = 0.5
+"""
+Rows are written after this time, also if they are few, so that a caller whose query runs into a limit has them; and how
+many messages were read, as often.
+"""
 COLUMNS_MAX = 1_000
 _CHAR_BYTES_MAX = 12
 """A character outside the basic plane, escaped in JSON."""
@@ -40,7 +46,6 @@ _ADDRESSES_BYTES = 1 << 30
 """Address space beyond the memory of DuckDB: the interpreter, the libraries, what is read of the journal."""
 _NICENESS = 10
 _OOM_SCORE = "1000"
-_TIME_IS_OVER_S = 1
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -48,7 +53,10 @@ class Limits(msgspec.Struct, frozen=True):
 
     memory_bytes: int = 256 << 20
     """Of DuckDB, which writes no temporary files: sorting and grouping of more fails."""
-    seconds: float = 30.0
+    cpu_s: int = 30
+    """Of the processor: on a busy host, a query may have to wait for it."""
+    seconds: float = 300.0
+    """Until the end, on the clock."""
     rows: int = 10_000
     result_bytes: int = 8 << 20
     """Of the rows as JSON; rows beyond it are left out."""
@@ -57,7 +65,7 @@ class Limits(msgspec.Struct, frozen=True):
 class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     A query over the journal in *folder*. *allow* and *deny* are globs of the tags whose messages its caller may read;
-    *zone* is the time zone of the texts of times, such as ``Europe/Berlin``.
+    *zone* is the time zone of the texts of times, such as ``Europe/Berlin``. *progress*: write what was read.
     """
 
     folder: str
@@ -65,6 +73,7 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     zone: str = "UTC"
+    progress: bool = False
     limits: Limits = Limits()
 
 
@@ -78,6 +87,12 @@ class Rows(msgspec.Struct, frozen=True):
     """Some rows, their values as texts."""
 
     rows: Sequence[Sequence[str | None]]
+
+
+class Read(msgspec.Struct, frozen=True):
+    """How many messages were read until now."""
+
+    read: int
 
 
 class End(msgspec.Struct, frozen=True):
@@ -99,11 +114,14 @@ class Failed(msgspec.Struct, frozen=True, omit_defaults=True):
     at: tuple[int, int] | None = None
 
 
-Line: TypeAlias = Columns | Rows | End | Failed
+Line: TypeAlias = Columns | Rows | Read | End | Failed
 
 
-def run(asked: Asked) -> Iterator[Line]:
-    """Run a query in this process, and yield what it writes."""
+def run(asked: Asked, report: Callable[[int], None] = lambda _rows: None) -> Iterator[Line]:
+    """
+    Run a query in this process, and yield what it writes. *report* is called while messages are read, on a thread, with
+    the number of new ones.
+    """
     from hub.query.sql import DESCRIBE, Database, SqlError
 
     settings = {
@@ -116,7 +134,12 @@ def run(asked: Asked) -> Iterator[Line]:
     shift: int | None = 0  # from a place that an error names to one in the query; None: errors are about another text
     try:
         with Database(
-            asked.folder, settings=settings, is_locked=True, zone=asked.zone, may_read=rights.may_read
+            asked.folder,
+            report=report,
+            settings=settings,
+            is_locked=True,
+            zone=asked.zone,
+            may_read=rights.may_read,
         ) as database:
             statements = database.statements(asked.sql)
             if len(statements) != 1 or not database.is_query(statements[0]):
@@ -158,6 +181,7 @@ class _Pages:
         self._left = bytes_max
         self._rows: list[Sequence[str | None]] = []
         self._size = 0
+        self._due_at = time.monotonic() + LINE_S
 
     @property
     def is_full(self) -> bool:
@@ -165,7 +189,7 @@ class _Pages:
         return self._left < 0
 
     def add(self, row: Sequence[str | None]) -> Rows | None:
-        """Add a row. Return a line if there are enough."""
+        """Add a row. Return a line if there are enough, or the last one was long ago."""
         size = len(msgspec.json.encode(row))
         if size > ROW_BYTES_MAX:
             row = self._cut(row)
@@ -175,17 +199,33 @@ class _Pages:
             return None
         self._rows.append(row)
         self._size += size
-        return Rows(self.take()) if self._size >= LINE_BYTES else None
+        return Rows(self.take()) if self._size >= LINE_BYTES or time.monotonic() >= self._due_at else None
 
     def take(self) -> Sequence[Sequence[str | None]]:
         """Return the rows, and begin again."""
         rows, self._rows, self._size = self._rows, [], 0
+        self._due_at = time.monotonic() + LINE_S
         return rows
 
     def _cut(self, row: Sequence[str | None]) -> Sequence[str | None]:
         most = max(ROW_BYTES_MAX // (_CHAR_BYTES_MAX * len(row)), 1)
         self.cut_values += sum(text is not None and len(text) > most for text in row)
         return [text if text is None else text[:most] for text in row]
+
+
+class _Reading:
+    """Writes how many messages were read."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._due_at = time.monotonic() + LINE_S
+
+    def report(self, rows: int) -> None:
+        """Take note of *rows* more."""
+        self._rows += rows
+        if time.monotonic() >= self._due_at:
+            _write(Read(self._rows))
+            self._due_at = time.monotonic() + LINE_S
 
 
 class _Error(msgspec.Struct):
@@ -228,31 +268,32 @@ def main() -> None:
     except OSError as error:
         _write(Failed(f"the system does not let the hub bound a query: {error}"))
         return
+    reports = (_Reading().report,) if asked.progress else ()
     try:
-        for line in run(asked):
+        for line in run(asked, *reports):
             _write(line)
     except MemoryError:
         _write(Failed("the query took more memory than it may"))
 
 
 def _write(line: Line) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")  # at once: another thread may write too
     sys.stdout.buffer.flush()
 
 
 def _bound(limits: Limits) -> None:
     """Bound this process, and let others go first."""
-    seconds = int(limits.seconds) + _TIME_IS_OVER_S  # also if the hub has been killed
+    memory_bytes = limits.memory_bytes + _ADDRESSES_BYTES
     bounds = {
-        resource.RLIMIT_AS: limits.memory_bytes + _ADDRESSES_BYTES,
-        resource.RLIMIT_CPU: seconds,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_AS: (memory_bytes, memory_bytes),
+        resource.RLIMIT_CPU: (limits.cpu_s, limits.cpu_s + 1),  # the first ends it by SIGXCPU, which the hub sees
+        resource.RLIMIT_CORE: (0, 0),
+        resource.RLIMIT_FSIZE: (0, 0),
     }
-    for kind, most in bounds.items():
+    for kind, wanted in bounds.items():
         _, hard = resource.getrlimit(kind)
-        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (least, least))
+        soft, hard = (most if hard == resource.RLIM_INFINITY else min(most, hard) for most in wanted)
+        resource.setrlimit(kind, (soft, hard))
     os.nice(_NICENESS)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # Linux
         score.write(_OOM_SCORE)

@@ -24,12 +24,14 @@ export class SqlResult {
     this.columns = [];
     this.rows = [];
     this.end = null;
+    this.read = 0;
     this.shown = ROWS_SHOWN;
   }
 
   /** Take a value of the stream. */
-  take({ columns, rows, is_final: isFinal, ...end }) {
+  take({ columns, rows, read, is_final: isFinal, ...end }) {
     if (columns) this.columns = columns;
+    else if (read) this.read = read;
     else if (rows) for (const row of rows) this.rows.push(row);
     else if (isFinal) this.end = end;
   }

@@ -12,7 +12,7 @@
 import { html, nothing, render } from "./vendor/lit-html.js";
 import { isAbort } from "./rpc.js";
 import { SqlResult } from "./sqlresult.js";
-import { oneLine, visible } from "./text.js";
+import { grouped, oneLine, visible } from "./text.js";
 
 const ROWS_MAX = 10_000;
 const STORED = "mpsr.sql";
@@ -82,7 +82,7 @@ export class SqlView extends EventTarget {
     const ticking = setInterval(() => this.draw(), 1000);
     const zone = this.isUtc ? "UTC" : Intl.DateTimeFormat().resolvedOptions().timeZone;
     try {
-      await this.rpc.stream("sql", { query: this.ran, limit: ROWS_MAX, zone }, (value) => {
+      await this.rpc.stream("sql", { query: this.ran, limit: ROWS_MAX, zone, progress: true }, (value) => {
         result.take(value);
         this.#drawSoon();
       }, { signal: work.signal });
@@ -165,9 +165,14 @@ export class SqlView extends EventTarget {
   }
 
   #status() {
-    if (this.work) return `Running… ${Math.floor((performance.now() - this.began) / 1000)} s ${this.result.rows.length ? this.result.words()[0] : ""}`;
-    if (!this.result || this.fault) return "";
+    if (!this.result) return "";
     const [rows, ...others] = this.result.words();
+    const found = this.result.rows.length ? rows : "";
+    if (this.work) {
+      const seconds = `${Math.floor((performance.now() - this.began) / 1000)} s`;
+      return `Running… ${[seconds, this.result.read && `${grouped(this.result.read)} messages read`, found].filter(Boolean).join(", ")}`;
+    }
+    if (this.fault) return found && `${found} until then:`;
     return [`${rows} in ${this.seconds.toFixed(1)} s.`, ...others].join(" ");
   }
 

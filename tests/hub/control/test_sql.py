@@ -99,13 +99,24 @@ def test_the_end_of_a_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     run_in_time(main())
 
 
+def test_the_time_of_a_query_is_that_of_the_processor(tmp_path: Path) -> None:
+    """A query that computes for too long ends, and the error says what helps."""
+
+    async def main() -> None:
+        async with world(tmp_path) as there:
+            with pytest.raises(CommandError, match=r"more than 1 s of the processor: add a condition"):
+                await values(Sql(there.journal, Limits(cpu_s=1)), there.caller(), ENDLESS)
+
+    run_in_time(main())
+
+
 def test_a_process_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A result that is not whole is an error."""
 
     async def main() -> None:
         async with world(tmp_path) as there:
             monkeypatch.setattr("sys.executable", "/bin/true")
-            with pytest.raises(CommandError, match="more memory or time"):
+            with pytest.raises(CommandError, match="more memory than it may"):
                 await values(Sql(there.journal), there.caller(), "SELECT 1")
 
     run_in_time(main())

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from hub.access import TagRights
+from hub.control import sqlchild
 from hub.control.counting import Counted
 from hub.control.sqlchild import ROW_BYTES_MAX, Asked, Columns, End, Failed, Limits, Rows, run
 from hub.query.indexed import batches
@@ -85,8 +86,9 @@ def test_only_what_may_be_read(journal: Path, allow: tuple[str, ...], deny: tupl
     assert count == str(len(wanted))
 
 
-def test_the_result_is_bounded(journal: Path) -> None:
+def test_the_result_is_bounded(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The result is cut at the number of rows and at its size, long values are cut off, and lines stay short."""
+    monkeypatch.setattr(sqlchild, "LINE_S", 3600.0)
     query = "SELECT repeat('x', 100) FROM range(50)"
     assert len(result(asked(journal, query)).rows) == 50
     found = result(asked(journal, query, limits=Limits(rows=7)))
@@ -101,6 +103,17 @@ def test_the_result_is_bounded(journal: Path) -> None:
     found = result(asked(journal, "SELECT repeat('x', 1000) FROM range(200)"))
     assert (len(found.rows), found.lines) == (200, 4)
     assert "1001 columns" in failure(asked(journal, f"SELECT {', '.join(map(str, range(1001)))}")).error
+
+
+def test_rows_are_there_before_the_end(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rows come slowly, each is in a line of its own; meanwhile it is reported how many messages were read."""
+    monkeypatch.setattr(sqlchild, "LINE_S", 0.0)
+    read = list[int]()
+    columns, *rows, last, end = run(asked(journal, "SELECT sequence FROM messages LIMIT 3"), read.append)
+    assert isinstance(columns, Columns)
+    assert [len(each.rows) for each in rows if isinstance(each, Rows)] == [1, 1, 1]
+    assert (last, end) == (Rows([]), End(is_final=True))
+    assert sum(read) >= 3
 
 
 def test_memory_is_bounded(journal: Path) -> None:

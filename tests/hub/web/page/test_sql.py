@@ -26,9 +26,10 @@ SAVED = """window.saved = []; const make = URL.createObjectURL;
 
 @pytest.fixture
 def view(page: Browser) -> Browser:
-    """The page with the view."""
+    """The page with the view, and without what belongs to the messages."""
     page.press(";")
     page.find("#sql textarea")
+    assert [page.find(each).is_displayed() for each in ("#search", "#range", "#live")] == [False] * 3
     return page
 
 
@@ -60,8 +61,8 @@ def test_a_query_its_table_its_link_and_its_history(view: Browser) -> None:
     shown: list[str] = view.js("return [...document.querySelectorAll('#sql-history option')].map((each) => each.text)")
     assert shown[1].startswith("select level, count(*)")
     view.js("document.querySelector('#sql textarea').blur(); return 0")
-    view.press(Keys.ESCAPE)
-    view.wait(lambda: view.js("return document.getElementById('sql').hidden"))
+    view.press("/")
+    view.wait(lambda: view.js("return document.getElementById('sql').hidden && document.activeElement.id") == "query")
 
 
 def test_an_error_stands_where_it_occurs(view: Browser) -> None:
@@ -90,6 +91,30 @@ def test_a_query_can_be_cancelled(view: Browser) -> None:
     assert cells(view) == []
     run(view, "select 42 as answer")
     view.wait(lambda: cells(view) == [["answer"], ["42"]])
+
+
+def test_what_is_found_before_a_limit_stays(view: Browser) -> None:
+    """A query shows how many messages it has read; when a limit ends it, the rows until then are there."""
+    shown = """const { SqlView } = await import("./page/sqlview.js");
+        const box = document.createElement("main"), stored = { getItem: () => "[]", setItem: () => {} };
+        const said = [], status = () => box.querySelector("#sql-status").textContent;
+        const frame = () => new Promise(requestAnimationFrame);
+        await new Promise((over) => {
+            const stream = async (method, { progress }, take) => {
+                take({ columns: [["n", "BIGINT"]] });
+                take({ rows: [["1"]] });
+                if (progress) take({ read: 250_000 });
+                await frame();
+                await frame();
+                said.push(status());
+                setTimeout(over);
+                throw new Error("too long");
+            };
+            new SqlView(box, { hub: { methods: ["sql"], lacks: {} }, stream }, stored).show("select 1");
+        });
+        return [...said, status(), box.querySelector(".fault").textContent, box.querySelector("td").textContent];"""
+    said = ["Running… 0 s, 250,000 messages read, 1 row", "1 row until then:", "too long", "1"]
+    assert view.module(shown) == said
 
 
 def test_a_large_result_is_bounded_and_can_be_saved(view: Browser) -> None:
