@@ -5,7 +5,7 @@
  */
 
 import { showAlert } from "./alert.js";
-import { showDownload, showHelp, showSaved } from "./dialogs.js";
+import { showDownload, showHelp, showPeriod, showSaved } from "./dialogs.js";
 import { isAbort } from "./rpc.js";
 import { TABLE } from "./keys.js";
 import { milliseconds, rfc3339 } from "./time.js";
@@ -15,6 +15,12 @@ const HOUR = 3600;
 const HIDDEN = "mpsr.hidden";
 
 const keepHidden = (name, isHidden) => localStorage.setItem(`${HIDDEN}.${name}`, isHidden ? "1" : "");
+
+/** Hide the facets, or show them, where they are beside the list. */
+function hideFacets(isHidden) {
+  document.getElementById("messages").classList.toggle("no-facets", isHidden);
+  keepHidden("facets", isHidden);
+}
 
 /** Hide what was hidden when the page was open before. */
 export function hideAsBefore() {
@@ -34,6 +40,7 @@ export class Actions {
   }
 
   search() {
+    this.page.state.set({ view: "" });
     const query = document.getElementById("query");
     query.focus();
     query.select();
@@ -213,19 +220,17 @@ export class Actions {
   }
 
   facets() {
-    const isNarrow = matchMedia("(max-width: 760px)").matches;
     const { classList } = document.getElementById("messages");
-    classList.toggle(isNarrow ? "show-facets" : "no-facets");
-    if (!isNarrow) keepHidden("facets", classList.contains("no-facets"));
+    if (matchMedia("(max-width: 760px)").matches) classList.toggle("show-facets");
+    else hideFacets(!classList.contains("no-facets"));
     this.page.facets.wake();
   }
 
   /** Count the values of what `name` stands for, in the facets. */
   count(name) {
-    const { classList } = document.getElementById("messages");
-    classList.remove("no-facets");
+    hideFacets(false);
     if (!document.getElementById("facets").checkVisibility()) { // on a narrow screen, the record is in their place
-      classList.add("show-facets");
+      document.getElementById("messages").classList.add("show-facets");
       this.page.state.set({ at: "" }, { isStep: false });
     }
     this.page.facets.wake();
@@ -256,6 +261,10 @@ export class Actions {
 
   alert() {
     showAlert(this.page);
+  }
+
+  period() {
+    showPeriod(this.page);
   }
 
   download() {

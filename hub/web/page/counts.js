@@ -2,10 +2,14 @@
  * What is counted around the list, and in which order: the histogram, the chart, the facets.
  *
  * Always true: nothing is counted before the list is there, and one thing after the other, because each takes the hub's
- * time; when something else is asked for, what is being counted ends at once.
+ * time, except beside a histogram that takes long; when something else is asked for, what is being counted ends at once.
  */
 
 const EVERY_MS = 5000;
+/** The facets wait for the histogram no longer. */
+const SOON_MS = 2000;
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Counts {
   constructor(page) {
@@ -33,24 +37,26 @@ export class Counts {
   }
 
   async #count(filters, turn) {
-    const { histogram, facets, state } = this.page;
-    await histogram.show(filters);
+    const { histogram, facets, list, state } = this.page;
+    const counted = histogram.show(filters, list.range);
+    await Promise.race([counted, pause(SOON_MS)]);
     if (turn === this.turn) await this.page.showChart();
     if (turn === this.turn) await facets.show(filters, state.get("q"));
+    await counted;
   }
 
   /** While the list is followed, count again: rarely, where counting takes long. */
   async follow() {
-    const { live, histogram, facets, state } = this.page;
+    const { live, list, histogram, facets, state } = this.page;
     for (let round = 1; ; round += 1) {
       await this.counting;
       const [began, turn] = [performance.now(), this.turn];
       if (live.isOn && !document.hidden && live.arrived !== this.countedAt) {
         this.countedAt = live.arrived;
-        await histogram.show(live.filters);
+        await histogram.show(live.filters, list.range);
         if (round % 4 === 0 && live.isOn && turn === this.turn) await facets.show(live.filters, state.get("q"));
       }
-      await new Promise((resolve) => setTimeout(resolve, Math.max(EVERY_MS, 20 * (performance.now() - began))));
+      await pause(Math.max(EVERY_MS, 20 * (performance.now() - began)));
     }
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The dialogs: help, saved searches, download.
+ * The dialogs: help, the period, saved searches, download.
  *
  * Always true: there is one at a time; it is the browser's own, so it keeps the focus, and Escape closes it.
  */
@@ -10,6 +10,7 @@ import { nameOf, TABLE } from "./keys.js";
 import { isAbort } from "./rpc.js";
 import { forget, save, savedSearches } from "./saved.js";
 import { bytes, oneLine } from "./text.js";
+import * as time from "./time.js";
 
 const dialog = () => document.getElementById("dialog");
 
@@ -37,6 +38,33 @@ export function showHelp() {
       <h3>Search</h3>
       <pre tabindex="0">${EXAMPLES}</pre>
       <p class="muted">All parts must match. Drag over the histogram to choose a stretch of time; click a bar to go there.</p>`,
+  );
+}
+
+/** Show the period in which messages were received, and change it. */
+export function showPeriod(page) {
+  const { isUtc, state } = page;
+  const submit = (event) => {
+    event.preventDefault();
+    const { from, to } = event.target.elements;
+    const taken = ({ value }) => value.trim() && time.parse(value, isUtc);
+    try {
+      state.set({ from: taken(from), to: taken(to), at: "" });
+      dialog().close();
+    } catch (error) {
+      dialog().querySelector("output").textContent = error.message;
+    }
+  };
+  const field = (name, label, hint) =>
+    html`<label>${label} <input name=${name} placeholder=${hint} .value=${time.typed(state.get(name), isUtc)} autocomplete="off" spellcheck="false" /></label>`;
+  open(
+    "Period",
+    html`<form class="period" @submit=${submit}>
+        ${field("from", "Received since", "the beginning")} ${field("to", "until", "now")}
+        <button>Show</button>
+      </form>
+      <p><output class="fault"></output></p>
+      <p class="muted">Times are in ${time.zoneName(isUtc)}: 14:30, yesterday 14:30, 2026-11-20 14:30:15; or a while ago: 30m, 2h, 7d. An empty field has no bound.</p>`,
   );
 }
 

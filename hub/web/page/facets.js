@@ -160,12 +160,13 @@ export class Facets extends EventTarget {
       return html`<p class="fault">${this.faults.get(name)} <button class="link" @click=${() => this.#again(name)}>Count again</button></p>`;
     }
     if (!value) return html`<p class="muted">counting…</p>`;
-    if (!value.rows.length) return html`<p class="muted">none</p>`;
+    const isPartial = value.is_final === false && !this.stale.has(name);
+    if (!value.rows.length) return html`<p class="muted">${isPartial ? "counting…" : "none"}</p>`;
     const most = Math.max(...value.rows.map(([, count]) => count));
     return html`<ul class=${this.stale.has(name) ? "stale" : ""} ?inert=${this.stale.has(name)}>
         ${value.rows.map(([[text], count]) => this.#value(name, text, count, count / most))}
       </ul>
-      ${value.others ? this.#others(name, value) : nothing}`;
+      ${value.others ? this.#others(name, value) : nothing} ${isPartial ? html`<p class="muted">so far; counting…</p>` : nothing}`;
   }
 
   #value(name, text, count, share) {

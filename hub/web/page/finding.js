@@ -7,6 +7,7 @@
  */
 
 import { pageAfter, searchBack } from "./pages.js";
+import { milliseconds } from "./time.js";
 
 export class Finding {
   /** `onProgress` is called when `share` has changed: the share of the journal that is searched. */
@@ -33,7 +34,7 @@ export class Finding {
     this.work.abort();
   }
 
-  /** Return the first and the last sequence that the journal holds in the stretch of time. */
+  /** Return the first and the last sequence that the journal holds in the stretch of time, and when they were received. */
   async measure() {
     const { since, until } = this.filters;
     const bounds = { ...(since && { since }), ...(until && { until }) };
@@ -41,7 +42,9 @@ export class Finding {
       this.rpc.call("query", { ...bounds, last: 1 }, { signal: this.signal }),
       this.rpc.call("query", { ...bounds, limit: 1 }, { signal: this.signal }),
     ]);
-    return { first: oldest.messages[0]?.sequence ?? 1, last: newest.messages[0]?.sequence ?? 0 };
+    const [[begin], [end]] = [oldest.messages, newest.messages];
+    const received = begin && end ? [begin, end].map((message) => milliseconds(message.received) / 1000) : null;
+    return { first: begin?.sequence ?? 1, last: end?.sequence ?? 0, received };
   }
 
   /** Find the newest `count` messages of a range; call `onPart` with some at a time, the newest first. Return `{isStart}`. */

@@ -29,11 +29,17 @@ export class Histogram extends TimePlot {
     super(box, caption, rpc, HEIGHT);
     this.marked = 0;
     this.fault = "";
+    this.range = {};
   }
 
-  /** Count what `filters` select; return when all is counted. */
-  async show(filters) {
+  get isPartial() {
+    return this.value?.is_final === false;
+  }
+
+  /** Count what `filters` select, in a journal with this `range`; return when all is counted. */
+  async show(filters, range = {}) {
     this.fault = "";
+    this.range = range;
     this.caption.classList.add("busy");
     const zone = this.isUtc ? 0 : -60 * new Date().getTimezoneOffset();
     await this.request("timeline", { ...filters, bars: BARS, zone_s: zone });
@@ -63,24 +69,29 @@ export class Histogram extends TimePlot {
   draw() {
     this.clear();
     this.#say();
+    this.box.classList.toggle("partial", this.isPartial);
     if (!this.value?.counts.length || !this.value.messages) return;
     const { counts, levels } = this.value;
     const present = ORDER.filter((level) => levels.includes(level));
     const rows = present.map((level) => counts[levels.indexOf(level)]);
     const stacked = stackOf(rows, present);
     const xs = rows[0].map((_, bar) => this.value.begin_s + bar * this.value.step_s);
+    const span = this.#span(xs[0], xs.at(-1) + this.value.step_s);
+    if (this.isPartial) { // a bar is as wide as the distance to the next
+      xs.push(xs.at(-1) + this.value.step_s);
+      for (const row of stacked) row.push(null);
+    }
     const series = present.map((level) => bars(colourOfLevel(level)));
     // The highest first: the lower ones are drawn over it.
-    this.plotInto(this.#options(series.reverse(), xs), [xs, ...stacked.reverse()]);
+    this.plotInto(this.#options(series.reverse(), span), [xs, ...stacked.reverse()]);
     this.box.querySelector(".u-over").dataset.ready = "true";
   }
 
-  #options(series, xs) {
-    const step = this.value.step_s;
+  #options(series, span) {
     return {
       padding: [4, 0, 0, 0],
       cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false, dist: 4 } },
-      scales: { x: { time: true, range: [xs[0], xs.at(-1) + step] }, y: { range: (_, __, max) => [0, max || 1] } },
+      scales: { x: { time: true, range: span }, y: { range: (_, __, max) => [0, max || 1] } },
       axes: [this.timeAxis(), { ...axis(44, 22), values: (_, splits) => splits.map((each) => (Number.isInteger(each) ? brief(each) : "")) }],
       series: [{}, ...series],
       hooks: {
@@ -90,6 +101,12 @@ export class Histogram extends TimePlot {
         ready: [(plot) => plot.over.addEventListener("click", () => this.#click(plot))],
       },
     };
+  }
+
+  /** Return from when to when the plot is: while it is counted, over all of the journal, so that nothing moves. */
+  #span(begin, end) {
+    const { received } = this.range;
+    return this.isPartial && received ? [Math.min(begin, received[0]), Math.max(end, received[1])] : [begin, end];
   }
 
   #hover(plot) {
@@ -110,7 +127,7 @@ export class Histogram extends TimePlot {
     else if (bar === null) {
       const unit = value.messages === 1 ? "message" : "messages";
       const step = value.messages ? `, a bar is ${time.duration(value.step_s)}` : "";
-      this.caption.textContent = `${value.is_final === false ? "so far " : ""}${grouped(value.messages)} ${unit}${step}`;
+      this.caption.textContent = `${this.isPartial ? "so far " : ""}${grouped(value.messages)} ${unit}${step}`;
     } else {
       const from = value.begin_s + bar * value.step_s;
       const sums = value.levels.map((level, index) => [level ?? "no level", value.counts[index][bar]]).filter(([, count]) => count);

@@ -108,6 +108,7 @@ export class Page {
       if (view === current) tab.setAttribute("aria-current", "page");
       else tab.removeAttribute("aria-current");
     }
+    $("search").hidden = current !== "messages";
     if (current === "hub") this.hubView.start();
     else this.hubView.stop();
     if (current === "sql") this.sqlView.show(this.state.get("sql"));

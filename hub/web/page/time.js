@@ -26,6 +26,11 @@ export function whole(text, isUtc, isShort = false) {
   return `${day} ${isShort ? clock.slice(0, 8) : clock}`;
 }
 
+/** Return a time as somebody would type it: what `parse` has returned, in the viewer's zone. */
+export function typed(text, isUtc) {
+  return /^\d{4}-.*T/.test(text) ? whole(text, isUtc).replace(/\.000$/, "") : text;
+}
+
 /** Return milliseconds since the epoch of an RFC 3339 time with nanoseconds. */
 export function milliseconds(text) {
   return Date.parse(text.replace(/(\.\d{3})\d+/, "$1"));

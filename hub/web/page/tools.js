@@ -10,18 +10,21 @@ import { brief, grouped, oneLine } from "./text.js";
 import * as time from "./time.js";
 
 const $ = (id) => document.getElementById(id);
+const OTHER = "other";
 const STRETCHES = [["", "All time"], ["15m", "Last 15 min"], ["1h", "Last hour"], ["6h", "Last 6 hours"], ["1d", "Last day"], ["7d", "Last 7 days"]];
 
-/** Draw the buttons at the right of the bar. */
-export function drawTools({ actions, isUtc, live }) {
-  const button = (name, label, title, text) => html`<button id="tool-${name}" aria-label=${label} title=${title} @click=${() => actions[name]()}>${text}</button>`;
+/** Draw the buttons at the right of the bar. Those for the messages are hidden in other views. */
+export function drawTools({ actions, isUtc, list, live, state }) {
+  const isOther = state.get("view") !== "";
+  const button = (name, label, title, text, isHidden = false) =>
+    html`<button id="tool-${name}" aria-label=${label} title=${title} ?hidden=${isHidden} @click=${() => actions[name]()}>${text}</button>`;
   render(
-    html`<button id="live" aria-pressed=${live.isOn ? "true" : "false"} title="pause and resume (Space)" @click=${() => actions.live()}>${live.isOn ? "Live" : "Paused"}</button>
-      ${button("facets", "Facets", "facets (t)", "☰")}
+    html`<button id="live" aria-pressed=${live.isOn ? "true" : "false"} title="pause and resume (Space)" ?hidden=${isOther} @click=${() => actions.live()}>${stateOf(live, list)}</button>
+      ${button("facets", "Facets", "facets (t)", "☰", isOther)}
       ${button("zone", `Time zone: ${time.zoneName(isUtc)}`, "times: local or UTC (z)", time.zoneName(isUtc))}
-      ${button("save", "Saved searches", "saved searches (s)", "★")}
-      ${button("alert", "Make an alert", "make an alert of the search (a)", "⚑")}
-      ${button("download", "Download", "download the messages that match", "⤓")}
+      ${button("save", "Saved searches", "saved searches (s)", "★", isOther)}
+      ${button("alert", "Make an alert", "make an alert of the search (a)", "⚑", isOther)}
+      ${button("download", "Download", "download the messages that match", "⤓", isOther)}
       ${button("theme", "Dark or light", "dark or light", "◐")}
       ${button("help", "Help", "keys and search (?)", "?")}`,
     $("tools"),
@@ -29,17 +32,24 @@ export function drawTools({ actions, isUtc, live }) {
 }
 
 /** Draw the choice of a stretch of time, and the one that is in force. */
-export function drawRange({ state, isUtc }) {
+export function drawRange({ actions, state, isUtc }) {
+  $("range").hidden = state.get("view") !== "";
   const [from, to] = [state.get("from"), state.get("to")];
   const known = to === "" && STRETCHES.some(([value]) => value === from);
-  const choose = ({ target }) => state.set({ from: target.value, to: "", at: "" });
+  const choose = ({ target }) => {
+    if (target.value !== OTHER) return state.set({ from: target.value, to: "", at: "" });
+    target.value = from;
+    return actions.period();
+  };
   const shown = (text, name) => (text ? (/^\d{4}-.*T/.test(text) ? time.whole(text, isUtc, true) : oneLine(text, 40)) : name);
   render(
     known
       ? html`<select id="stretch" aria-label="Stretch of time" @change=${choose}>
           ${STRETCHES.map(([value, name]) => html`<option value=${value} .selected=${value === from}>${name}</option>`)}
+          <option value=${OTHER}>Other…</option>
         </select>`
-      : html`<span class="chip" id="stretch-chip">${shown(from, "start")} – ${shown(to, "now")}
+      : html`<span class="chip" id="stretch-chip">
+          <button id="stretch-edit" title="choose another period" @click=${() => actions.period()}>${shown(from, "start")} – ${shown(to, "now")}</button>
           <button class="quiet" aria-label="All time" title="all time" @click=${() => state.set({ from: "", to: "" })}>✕</button></span>`,
     $("range"),
   );
@@ -49,7 +59,7 @@ const HINTS = [["/", "search"], ["e", "next error"], ["c", "context"], [" ", "pa
 
 /** Draw the line below the list. */
 export function drawStatus({ list, live, isUtc, rpc, histogram, state }) {
-  drawLiveButton(live);
+  drawLiveButton(live, list);
   const top = list.topMessage;
   const behind = live.isOn && live.passedOver ? html`<span class="behind">+${grouped(live.passedOver)} not shown</span>` : nothing;
   render(
@@ -62,7 +72,13 @@ export function drawStatus({ list, live, isUtc, rpc, histogram, state }) {
   );
 }
 
-function drawLiveButton(live) {
+/** Return the word for how the list follows. */
+function stateOf(live, list) {
+  if (!live.isOn) return list.finding.isRunning ? "Searching" : "Paused";
+  return live.rate >= 1 ? `Live ${brief(Math.round(live.rate))}/s` : "Live";
+}
+
+function drawLiveButton(live, list) {
   const button = $("live");
   if (!button) return;
   button.setAttribute("aria-pressed", live.isOn ? "true" : "false");
@@ -71,7 +87,7 @@ function drawLiveButton(live) {
     live.rate = ((live.arrived - (live.arrivedBefore ?? 0)) / (now - (live.ratedAt ?? now - 1000))) * 1000;
     [live.ratedAt, live.arrivedBefore] = [now, live.arrived];
   }
-  button.lastChild.textContent = live.isOn ? (live.rate >= 1 ? `Live ${brief(Math.round(live.rate))}/s` : "Live") : "Paused";
+  button.lastChild.textContent = stateOf(live, list);
 }
 
 const isFiltered = (state) => Boolean(state.get("q") || state.get("from") || state.get("to"));

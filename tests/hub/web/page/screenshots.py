@@ -23,7 +23,7 @@ from tests.hub.web.page.conftest import TRACEBACK
 from tests.support import HubProcess
 
 MESSAGES = 4000
-SIZE = (1110, 520)
+SIZE = (1110, 560)
 PHONE = (390, 700)
 SQL = """select tag, level, count(*) as messages, round(avg((record->>'$.took_ms')::double), 1) as mean_ms
 from messages
@@ -90,8 +90,11 @@ def main(folder: Path) -> None:
         fill(hub, 15)
         browser.open(url)
         browser.wait(lambda: browser.rows() and browser.text("#facets").count("jobs.mail"))
+        browser.click("#facets [data-name=comm] .facet-name")
+        browser.find(".add-facet input").send_keys("user", Keys.ENTER)
+        browser.js("document.activeElement.blur(); return 0")
         browser.press("E")
-        take("light", lambda: browser.text("#record .traceback") and browser.text("#facets").count("jobs.mail"))
+        take("light", lambda: browser.text("#record .traceback") and browser.text("#facets").count("cleo"))
         browser.prefer("dark")
         take("dark", lambda: browser.js("return document.documentElement.dataset.theme") == "dark")
         browser.prefer("light")
@@ -108,7 +111,8 @@ def main(folder: Path) -> None:
         take("fault", lambda: browser.text("#query-fault"))
         browser.open(url)
         browser.resize(*PHONE, is_phone=True)
-        take("narrow", lambda: browser.rows() and "messages" in browser.text("#histogram-caption"))
+        counted = f"{MESSAGES:,} messages"
+        take("narrow", lambda: browser.rows() and browser.text("#histogram-caption").startswith(counted))
     browser.close()
 
 

@@ -81,3 +81,22 @@ def test_a_chart_by_a_field(page: Browser) -> None:
     assert "web.api 2.0k" in page.text("#chart-legend")
     assert "db.main 1.0k" in page.text("#chart-legend")
     assert page.js(DRAWN)
+
+
+def test_a_histogram_that_is_being_counted_covers_the_whole_journal(page: Browser) -> None:
+    """Its axis is that of all messages and it is marked, until everything is counted."""
+    shown = """const { Histogram } = await import("./page/histogram.js");
+        const [box, caption] = [document.createElement("div"), document.createElement("p")];
+        const value = { begin_s: 7200, step_s: 60, levels: ["info"], counts: [[5]], messages: 5 };
+        const seen = [], histogram = new Histogram(box, caption, { async stream(method, filters, take) {
+            for (const is_final of [false, true]) {
+                take({ ...value, is_final });
+                await new Promise(requestAnimationFrame); // scales are set a moment later
+                const { x } = histogram.plot.scales;
+                seen.push([x.min, x.max, box.className, caption.textContent]);
+            }
+        } });
+        await histogram.show({}, { received: [3600, 10800] });
+        return seen;"""
+    said = "5 messages, a bar is 1 min"
+    assert page.module(shown) == [[3600, 10800, "partial", f"so far {said}"], [7200, 7260, "", said]]

@@ -153,17 +153,19 @@ def test_what_is_counted_is_counted_again_after_a_break(started: Browser, opened
 
 
 def test_a_value_of_the_record_becomes_a_facet(page: Browser) -> None:
-    """The values of a field are counted from the record, though the facets were hidden, and their number is there."""
+    """The values of a field are counted though the facets were hidden, and how many there are; a reload keeps them."""
     page.press("t", "k")
     page.wait(lambda: page.text("#record .tree"))
     page.js("document.querySelector(\"#record [aria-label='Count the values of http.took_ms']\").click()")
     page.wait(lambda: "of 50 values" in page.text("#facets [data-name='http.took_ms']"))
     page.js("document.querySelector(\"#record [aria-label='Count the values of comm']\").click()")
     page.find("#facets [data-name=comm] [aria-expanded=true]")
+    page.driver.refresh()
+    page.wait(lambda: "of 50 values" in page.text("#facets [data-name='http.took_ms']"))
 
 
 def test_the_histogram_counts_and_its_brush_selects(page: Browser) -> None:
-    """The histogram counts all messages; dragging over it puts a stretch of time into the address."""
+    """The histogram counts all messages; dragging over it selects a period, whose times can be changed by hand."""
     page.wait(lambda: page.text("#histogram-caption").startswith(f"{MESSAGES:,} messages"))
     over = page.find("#histogram .u-over")
     width = over.size["width"]
@@ -178,7 +180,14 @@ def test_the_histogram_counts_and_its_brush_selects(page: Browser) -> None:
     )
     page.wait(lambda: {"from", "to"} <= state(page).keys())
     page.wait(page.rows)
-    page.click("#stretch-chip button")
+    page.click("#stretch-edit")
+    page.find("dialog [name=to]").clear()
+    for text in ("soon", "1h"):
+        page.find("dialog [name=from]").clear()
+        page.find("dialog [name=from]").send_keys(text, Keys.ENTER)
+        page.wait(lambda: "soon: not a time" in page.text("dialog .fault") or "to" not in state(page))
+    assert state(page)["from"] == "1h"
+    page.js("const all = document.getElementById('stretch'); all.value = ''; all.dispatchEvent(new Event('change'))")
     page.wait(lambda: "from" not in state(page))
 
 

@@ -73,7 +73,7 @@ def test_rows_of_the_old_search_are_marked_until_those_of_the_new_one_come(page:
     assert is_busy(page)
     assert [is_stale(page, each) for each in ("#list", "#histogram", "#facets ul")] == [True] * 3
     assert re.match(r"Searching… tag:db\.\*\s0 % of the journal searched, \d+ s\sCancel", searching(page))
-    assert page.text("#place") == "searching…"
+    assert (page.text("#place"), page.text("#live")) == ("searching…", "Searching")
     asked = {each["id"] for each in page.js("return gate.sent") if each["method"] == "query"}
     page.search("xylophone")
     page.wait(lambda: searching(page).startswith("Searching… xylophone"))
