@@ -44,7 +44,6 @@ _CHAR_BYTES_MAX = 12
 """A character outside the basic plane, escaped in JSON."""
 _ADDRESSES_BYTES = 1 << 30
 """Address space beyond the memory of DuckDB: the interpreter, the libraries, what is read of the journal."""
-_NICENESS = 10
 _OOM_SCORE = "1000"
 
 
@@ -60,6 +59,8 @@ class Limits(msgspec.Struct, frozen=True):
     rows: int = 10_000
     result_bytes: int = 8 << 20
     """Of the rows as JSON; rows beyond it are left out."""
+    niceness: int = 10
+    """By how much others go first."""
 
 
 class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -282,7 +283,7 @@ def _write(line: Line) -> None:
 
 
 def _bound(limits: Limits) -> None:
-    """Bound this process, and let others go first."""
+    """Bound this process."""
     memory_bytes = limits.memory_bytes + _ADDRESSES_BYTES
     bounds = {
         resource.RLIMIT_AS: (memory_bytes, memory_bytes),
@@ -294,7 +295,7 @@ def _bound(limits: Limits) -> None:
         _, hard = resource.getrlimit(kind)
         soft, hard = (most if hard == resource.RLIM_INFINITY else min(most, hard) for most in wanted)
         resource.setrlimit(kind, (soft, hard))
-    os.nice(_NICENESS)
+    os.nice(limits.niceness)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # Linux
         score.write(_OOM_SCORE)
 
