@@ -28,6 +28,7 @@ Not here: how a refusal is reported (hub.intake, hub.dispatch).
 from __future__ import annotations
 
 import fnmatch
+import functools
 import grp
 import os
 import pwd
@@ -46,6 +47,7 @@ MethodRight = Right | Literal["messages"]
 REPORT_S = 1.0
 REPORTED_USERS_MAX = 1024
 """Maximum users with a count of unreported refusals. Beyond it, the least recently refused user's count is lost."""
+_TAGS_KEPT = 128
 _KINDS = ("uid", "user", "gid", "group", "comm")
 
 
@@ -149,21 +151,22 @@ class Grant(NamedTuple):
 class TagRights:
     """The tags whose messages a peer may read: those that one of *allow* matches, and none of *deny*."""
 
-    __slots__ = ("_allow", "_deny", "allow", "deny")
+    __slots__ = ("allow", "deny", "may_read")
 
     def __init__(self, allow: Iterable[str] = (), deny: Iterable[str] = ()) -> None:
         self.allow: tuple[str, ...] = tuple(allow)
         self.deny: tuple[str, ...] = tuple(deny)
-        self._allow = _match(self.allow)
-        self._deny = _match(self.deny)
-
-    def may_read(self, tag: str) -> bool:
-        """Return whether messages under *tag* may be read."""
-        return self._allow(tag) is not None and self._deny(tag) is None
+        self.may_read: Callable[[str], bool] = _reads(_match(self.allow), _match(self.deny))
+        """Return whether messages under a tag may be read."""
 
     def __bool__(self) -> bool:
         """Whether some messages may be read."""
         return bool(self.allow) and "*" not in self.deny
+
+
+def _reads(allow: Callable[[str], object], deny: Callable[[str], object]) -> Callable[[str], bool]:
+    """Return a function that remembers some tags: readers ask for each batch."""
+    return functools.lru_cache(maxsize=_TAGS_KEPT)(lambda tag: allow(tag) is not None and deny(tag) is None)
 
 
 def _match(globs: tuple[str, ...]) -> Callable[[str], object]:

@@ -35,6 +35,8 @@ CLIENT_SUFFIX = b".client"
 CLIENT_LOSS_TAG = LOSS_TAG + CLIENT_SUFFIX
 """The tag of losses that a client reports, and of messages of a client that cannot be read."""
 
+_FEW = 4
+"""As many messages are made one by one: to treat them together would take longer."""
 
 UNKNOWN_UID = -1
 """The user of peers that are not identified. Lower numbers stand for hosts on a network (hub.peer)."""
@@ -209,19 +211,20 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         pairs = codec.pairs(self.entries, self.count, self.stamp)
         if pairs is None:
             return self._read_each(tag)
-        if isinstance(pairs, list) and self.home is None and (times := codec.times_of(pairs)) is not None:
-            records, sequences = map(itemgetter(1), pairs), itertools.count(self.sequence)
+        some = pairs if isinstance(pairs, list) and len(pairs) > _FEW and self.home is None else ()
+        if some and (times := codec.times_of(some)) is not None:
+            records, sequences = map(itemgetter(1), some), itertools.count(self.sequence)
             return map(Message, repeat(tag), times, records, sequences, repeat(self.received), repeat(self.peer))
         return self._read_pairs(tag, pairs)
 
     def _read_pairs(self, tag: str, pairs: Iterable[tuple[msgspec.Raw, dict[Any, Any]]]) -> Iterator[Message]:
         received, peer, stamp = self.received, self.peer, self.stamp
+        home_of = None if self.home is None else self.home_of
         for sequence, (packed, record) in enumerate(pairs, self.sequence):
             time = codec.time_of(packed)
-            if isinstance(time, int):
-                yield Message(tag, time, record, sequence, received, peer, self.home_of(sequence))
-            elif time is None:
-                yield Message(tag, stamp, record, sequence, received, peer, self.home_of(sequence))
+            if time is None or isinstance(time, int):
+                home = None if home_of is None else home_of(sequence)
+                yield Message(tag, stamp if time is None else time, record, sequence, received, peer, home)
             else:
                 yield self.loss(tag, codec.whole_entry(time, self.entries, sequence - self.sequence), sequence)
 

@@ -40,7 +40,7 @@ class Counted(Selection):
         return super().wants_tag(tag) and self.rights.may_read(tag.decode("utf-8", "replace"))
 
     def groups(self, batches: Iterator[Batch | Gap]) -> Iterator[Iterable[Message]]:
-        """Yield the wanted messages of each piece of a batch; none after each batch, because a step may be over."""
+        """Yield the wanted messages of each piece, and none where nothing is read, because a step may be over."""
         return self._groups(batches, self.found_in)
 
     def counted_groups(self, batches: Iterator[Batch | Gap]) -> Iterator[Iterable[Message]]:
@@ -52,11 +52,13 @@ class Counted(Selection):
     ) -> Iterator[Iterable[Message]]:
         self.is_over = False  # of these batches, which may be earlier than the last ones
         for found in batches:
+            piece = None
             for piece in self.pieces(found):
                 yield self.readable(find(piece))
             if self.is_over:
                 return
-            yield ()
+            if piece is not found:
+                yield ()
 
     def readable(self, group: Iterable[Message]) -> Iterable[Message]:
         """Return those of *group* that may be read; they are of a batch that may be."""

@@ -21,6 +21,7 @@ from hub.entries.search import contains
 _SYSLOG_KEY = "syslog"
 _SYSLOG_TIME = b"\x92\xc0\x81\xa6syslog\xd2"
 """The time of an entry that holds a line of syslog, up to the zone: ``[nil, {"syslog": int32}]``."""
+_RARE = _SYSLOG_TIME[-1]
 _UNKNOWN_TIME = msgspec.Raw(b"\xc0")
 _SYSLOG_TIME_BYTES = len(_SYSLOG_TIME) + 4
 _ZONE_S_MAX = 26 * 3600
@@ -34,7 +35,7 @@ def before_syslog() -> bytes:
 def may_have_syslog(entries: bytes | memoryview) -> bool:
     """Return whether some of the entries may be lines of syslog, whose fields are not in the bytes as such."""
     packed = bytes(entries)
-    return _SYSLOG_TIME[-1] in packed and contains(packed, _SYSLOG_TIME)  # the byte is rare, and found 30 times as fast
+    return _RARE in packed and contains(packed, _SYSLOG_TIME)  # the byte is rare, and found 30 times as fast
 
 
 def with_fields(packed: msgspec.Raw, record: dict[Any, Any], received: int) -> tuple[msgspec.Raw, dict[Any, Any]]:

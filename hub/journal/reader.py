@@ -170,6 +170,7 @@ class Reader:
         yield from self._gap(segment.first_sequence, f"before {segment.name}")
         committed = self._committed()
         while True:
+            yield from self._read_run(segment, committed)
             block = segment.block_at(self._place.offset)
             is_resumed = block is None
             if block is None:
@@ -201,6 +202,17 @@ class Reader:
             self._place = self._place.after(block)
             if batch is not None:
                 yield batch
+
+    def _read_run(self, segment: Segment, committed: int) -> Iterator[Batch]:
+        """Yield what there is nothing to decide about: whole blocks that were read together and follow each other."""
+        following, first = self._limits.next_segment, segment.first_sequence
+        below = committed + 1 if following is None else min(committed + 1, following)
+        for end, batch in segment.run(self._place.offset, self._expected, below):
+            self._has_begun = True
+            self._expected = expected = batch.sequence + batch.count
+            self._received = batch.received
+            self._place = Place(first, end, expected)
+            yield batch
 
     def _resume(self, segment: Segment, *, follow: bool) -> Block | None:
         """At a place without a block: return the next whole block if the place is damaged, or None at the end."""
@@ -265,6 +277,7 @@ class Reader:
             raise JournalTooNew(self._path, header.version, VERSION)
         if header is not None:
             self._hub_id = header.hub_id
+            self._received = max(self._received, header.received)  # a gap may be the first that is found
         elif self._hub_id is None:
             try:
                 self._hub_id = self._any_hub_id(firsts)

@@ -30,6 +30,7 @@ from hub.journal.block import (
     segment_header_bytes,
     unpack_batch,
     unpack_block,
+    unpack_run,
     unpack_segment_header,
 )
 from hub.journal.files import Files
@@ -183,6 +184,15 @@ class Segment:
         if block.end - self._base > len(self._data):
             self._load(offset, block.end - offset)
         return self._block_in_window(offset)
+
+    def run(self, offset: int, sequence: int, below: int) -> Iterator[tuple[int, Batch]]:
+        """
+        Yield the batches from *offset* on, the first with *sequence* and all below the sequence *below*, and where each
+        ends: as long as they are in the window, and there is nothing else to see. What follows is for `block_at`.
+        """
+        assert self._seed is not None
+        at = offset - self._base
+        return unpack_run(self._data, self._base, at, self._seed, sequence, below) if at >= 0 else iter(())
 
     def batch(self, block: Block) -> Batch | None:
         """

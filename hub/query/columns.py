@@ -31,8 +31,11 @@ from hub.query.ranks import RankFinder, Ranks
 from hub.query.rendering import TEXT_KEYS, clamped, records_json, text_in
 
 _US, _NS_OF_US = 1_000_000, 1_000
-PART_ROWS = 1 << 16
-"""Rows that are handed on together: large enough that the steps for each part do not count."""
+PART_ROWS, FIRST_ROWS = 1 << 16, 1 << 11
+"""
+Rows that are handed on together: large enough that the steps for each part do not count. The first part is smaller, and
+each is twice as large as the one before: who wants a few rows (``LIMIT 3``) does not wait for more.
+"""
 PART_BYTES = 8 << 20
 """Bytes of entries that are handed on together, so that long messages do not take much memory."""
 _NAMES_MAX = 1_000
@@ -282,6 +285,7 @@ class Columns:
         self._ranks = RankFinder() if keys == {*OF_LEVEL} and all(kind.keys is not None for kind in kinds) else None
         self._pairs = codec.pairs if any(kind.keys is None for kind in kinds) else codec.pairs_with(sorted(keys))
         self._rows = self._bytes = 0
+        self._rows_max = min(FIRST_ROWS, PART_ROWS)  # of this part
 
     def add(self, found: Batch | Gap, *, is_readable: bool = False) -> None:
         """
@@ -329,7 +333,7 @@ class Columns:
     @property
     def is_full(self) -> bool:
         """Whether there are enough rows for a part."""
-        return self._rows >= PART_ROWS or self._bytes >= PART_BYTES
+        return self._rows >= self._rows_max or self._bytes >= PART_BYTES
 
     def take(self) -> Part:
         """Return the rows, and begin again."""
@@ -338,6 +342,7 @@ class Columns:
         for column in self._columns:
             column.misfits = 0
         self._rows = self._bytes = 0
+        self._rows_max = min(2 * self._rows_max, PART_ROWS)
         return part
 
 

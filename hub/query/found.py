@@ -20,6 +20,7 @@ from hub.entries import NS
 from hub.message import Batch, Message
 
 _STAMP = struct.Struct(">xxII")
+_STAMP_BEGIN = b"\xd7\0"
 _STAMP_BYTES = {_STAMP.size}
 Pair = tuple[msgspec.Raw, dict[Any, Any]]
 
@@ -83,6 +84,8 @@ def found_of(batch: Batch, sequences: Sequence[int], pairs: Sequence[Pair]) -> F
 def stamps_of(times: Sequence[msgspec.Raw]) -> bytes | None:
     """Return the packed times, one after the other; None if one is no EventTime."""
     stamps = b"".join(times)
+    if len(times) == 1:
+        return stamps if len(stamps) == _STAMP.size and stamps.startswith(_STAMP_BEGIN) else None
     if set(map(len, times)) != _STAMP_BYTES or stamps[:: _STAMP.size] != b"\xd7" * len(times):
         return None
     return None if stamps[1 :: _STAMP.size].strip(b"\0") else stamps

@@ -78,8 +78,11 @@ def counted(folder: str, query: Query, after: int) -> Iterator[Counts | Iterable
             unknown.append((begin, segment.following))
         begin = segment.following
     unknown.append((begin, SEQUENCE_MAX))
+    start = unknown[0][0]
     for first, end in reversed(unknown):
-        yield from _later(query.counted_groups(reading.between(first, end)), after)
+        if first < end and (first == start or reading.has_segment(first)):  # what expires meanwhile is not missing
+            yield from _later(query.counted_groups(reading.between(first, end)), after)
+            yield ()  # who counts in steps looks at the clock
 
 
 def wanted_after(query: Query, found: Iterator[Batch | Gap], after: int) -> Iterator[Iterable[Message]]:
@@ -111,6 +114,10 @@ class _Reading:
         for first, following in itertools.pairwise(list_segments(self._files)):
             if first >= self._next:
                 yield SegmentIndex(self._files, first, following)
+
+    def has_segment(self, first: int) -> bool:
+        """Return whether the segment *first* has not expired."""
+        return first in list_segments(self._files)
 
     def pass_to(self, sequence: int) -> None:
         """Leave out everything before *sequence*."""

@@ -16,9 +16,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from hub import entries as codec
-from hub.journal.block import Block
 from hub.journal.files import Files
-from hub.journal.hole import Limits
+from hub.journal.hole import Limits, Place
 from hub.journal.indexfile import SECTIONS, identify, index_name, list_indexes, open_index, write_index
 from hub.journal.segment import Segment, list_segments
 from hub.journal.tagrules import Held
@@ -47,6 +46,8 @@ _STEPS_MAX = 240
 _GROUP_BYTES_MIN = 64 << 10
 _WORDS_MAX, _WORDS_BYTES_MAX = 1 << 17, 2 << 20
 """Beyond this the texts are no language, and the index would be large."""
+_TOGETHER_BYTES = 32 << 10
+"""Entries of small batches are searched together: a look at each takes longer than what it finds."""
 _TWINS = [twin for twins in CASE_TWINS.values() for twin in twins]
 
 
@@ -61,6 +62,8 @@ class _Builder:
         self._words = dict[bytes, int]()
         self._runs = set[bytes]()  # of letters, in the group
         self._has_words = True
+        self._waiting: list[bytes | memoryview] = []  # entries that were not searched yet
+        self._waiting_bytes = 0
         self._groups: list[Group] = []
         self._begin = (0, 0, 0)  # of the group: sequence, offset, time of receipt
         self._group_tags = set[int]()
@@ -70,9 +73,8 @@ class _Builder:
         self._misfits = 0
         self._query = Query()
 
-    def add(self, batch: Batch, block: Block) -> None:
-        """Add the next block, which has *batch*."""
-        offset = block.offset
+    def add(self, batch: Batch, offset: int, end: int) -> None:
+        """Add the next block, which has *batch*, and is between *offset* and *end*."""
         if self._last and offset - self._begin[1] >= self._group_bytes and len(self._groups) < GROUPS_MAX - 1:
             self._end_group()
         if not self._group_tags:
@@ -80,7 +82,7 @@ class _Builder:
         self._first = self._first or batch.received
         self._last = batch.received
         self._add_counts(batch)
-        self._add_held(batch, block.end - offset)
+        self._add_held(batch, end - offset)
         self._add_words(batch.entries)
 
     def _add_counts(self, batch: Batch) -> None:
@@ -88,11 +90,11 @@ class _Builder:
         second = batch.received // codec.NS
         within = self._tag(batch.tag.decode("utf-8", "replace"))
         self._group_tags.add(within)
-        keys = Counter[tuple[int, int]]()
         if isinstance(found, Ranked):
-            keys.update({(within, rank): count for rank, count in found.counts().items()})
+            keys = {(within, rank): count for rank, count in found.counts().items()}
             self._misfits += found.misfits
         else:  # an unreadable entry has another tag
+            keys = Counter[tuple[int, int]]()
             for message in found:
                 known = rank_of(message.record)
                 keys[self._tag(message.tag), NO_RANK if known is None else known] += 1
@@ -112,13 +114,22 @@ class _Builder:
         return self._tags.setdefault(tag, len(self._tags))
 
     def _add_words(self, entries: bytes | memoryview) -> None:
-        data = bytes(entries)
+        self._waiting.append(entries)
+        self._waiting_bytes += len(entries)
+        if self._waiting_bytes >= _TOGETHER_BYTES:
+            self._end_words()
+
+    def _end_words(self) -> None:
+        """Look for words in the entries that wait. None reaches from one batch to the next: its header is between."""
+        data = b"".join(self._waiting)
+        self._waiting, self._waiting_bytes = [], 0
         self._has_syslog = self._has_syslog or codec.may_have_syslog(data)
         self._has_twins = self._has_twins or any(codec.contains(data, twin) for twin in _TWINS)
         if self._has_words:
             self._runs.update(runs_of_letters(data))
 
     def _end_group(self) -> None:
+        self._end_words()
         bit, words = 1 << len(self._groups), self._words
         for word in filter(is_word, self._runs):
             words[word] = words.get(word, 0) | bit
@@ -172,18 +183,25 @@ def sections_of(
     with Segment(files, first) as segment:
         if segment.header is None:
             return None
-        builder, limits, place = _Builder(segment.size), Limits(following), segment.start
-        while place.offset < segment.size:
+        size, limits, place = segment.size, Limits(following), segment.start
+        builder = _Builder(size)
+        while place.offset < size:
+            for end, batch in segment.run(place.offset, place.sequence, following):
+                builder.add(batch, place.offset, end)
+                place = Place(first, end, batch.sequence + batch.count)
+                rest()
+            if place.offset >= size:
+                break
             block = segment.block_at(place.offset)
             if block is None or block.sequence != place.sequence:
                 return None
             if limits.excludes(block):
                 break
-            batch = segment.batch(block)
-            if batch is None:
+            alone = segment.batch(block)
+            if alone is None:
                 return None
             if block.count and not block.is_expired:
-                builder.add(batch, block)
+                builder.add(alone, block.offset, block.end)
             place = place.after(block)
             rest()
         return builder.sections() if first < place.sequence == following and not builder.is_empty else None

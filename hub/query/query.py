@@ -17,6 +17,7 @@ Not here: the last N (hub.query.backward), one condition (hub.query.condition), 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,6 +48,8 @@ _SYSLOG_WORDS = (
 ).replace(b" ", b"\n")
 _FEW = 4
 """As many messages are decoded one by one: to treat them together would take longer."""
+_TAGS_KEPT = 128
+"""Tags of which it is remembered whether they are wanted: in a journal of small batches, few tags take turns."""
 _LOSS = LOSS_TAG.decode()
 _UNREADABLE = CLIENT_LOSS_TAG.decode()
 _ID = re.compile(r"[0-9a-f]{1,64}").fullmatch
@@ -386,7 +389,12 @@ def _tag_filter(globs: Sequence[str]) -> Callable[[str], bool] | None:
     is_wanted, is_unwanted = (re.compile("|".join(map(fnmatch.translate, each))).match for each in (wanted, unwanted))
     if not globs:
         return None
-    return lambda tag: (not wanted or is_wanted(tag) is not None) and not (unwanted and is_unwanted(tag) is not None)
+
+    @functools.lru_cache(maxsize=_TAGS_KEPT)
+    def wants(tag: str) -> bool:
+        return (not wanted or is_wanted(tag) is not None) and not (unwanted and is_unwanted(tag) is not None)
+
+    return wants
 
 
 def _all_of(filters: Sequence[Filter]) -> Filter | None:

@@ -61,7 +61,10 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
 
     def counts(self) -> dict[int, int]:
         """Return the number of messages by rank."""
-        return {rank: count for rank, count in Counter(self.ranks).items() if rank >= self.rank_min}
+        found = {self.ranks[0]: 1} if len(self.ranks) == 1 else Counter(self.ranks)
+        if self.rank_min == NO_RANK:
+            return found
+        return {rank: count for rank, count in found.items() if rank >= self.rank_min}
 
 
 class RankFinder:
@@ -89,8 +92,10 @@ class RankFinder:
         stamps = stamps_of([*map(_TIME, pairs)]) if pairs else None
         if not pairs or stamps is None:
             return None
-        values = [*map(_VALUE, map(_RECORD, pairs))]
         known = self._known
+        if len(pairs) == 1 and isinstance(value := pairs[0][1].value, str) and (rank := known.get(value)) is not None:
+            return Ranks(stamps, (rank,))
+        values = [*map(_VALUE, map(_RECORD, pairs))]
         try:
             return Ranks(stamps, [*map(known.__getitem__, values)])
         except KeyError:

@@ -46,13 +46,10 @@ class Timeline:
     def __init__(self, *, zone_s: int = 0) -> None:
         self._zone_s = zone_s
         self._step = 0  # index of STEPS_S
+        self.step_s: int = STEPS_S[0]
+        """Seconds that are told apart."""
         self._counts = Counter[tuple[int, int]]()  # by number of the step and rank
         self._numbers = set[int]()
-
-    @property
-    def step_s(self) -> int:
-        """Seconds that are told apart."""
-        return STEPS_S[self._step]
 
     def add(self, messages: Iterable[Message]) -> None:
         """Count *messages*."""
@@ -101,6 +98,7 @@ class Timeline:
         """Take the next longer step."""
         before_s = self.step_s
         self._step += 1
+        self.step_s = STEPS_S[self._step]
         counts = Counter[tuple[int, int]]()
         for (number, rank), count in self._counts.items():
             counts[number * before_s // self.step_s, rank] += count

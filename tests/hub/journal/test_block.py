@@ -10,6 +10,7 @@ from hub.journal.block import (
     BLOCK_BYTES,
     ENTRIES_BYTES_MAX,
     ENTRY_BYTES_MIN,
+    EXPIRED_MAGIC,
     HEADER_BYTES_MAX,
     SEGMENT_HEADER_BYTES,
     SNAPSHOT_BYTES_MAX,
@@ -23,13 +24,14 @@ from hub.journal.block import (
     segment_header_bytes,
     unpack_batch,
     unpack_block,
+    unpack_run,
     unpack_segment_header,
     unpack_snapshot,
 )
 from hub.message import DETAIL_BYTES_MAX, FORGET, NAME_BYTES_MAX, POSITIONS_MAX, Batch, Home, Peer, Position
 from hub.wire import chunkid
 from hub.wire.frame import OPTION_BYTES_MAX, TAG_BYTES_MAX
-from tests.hub.journal.world import batch, flipped, own
+from tests.hub.journal.world import at, batch, flipped, own
 
 HUB_ID = bytes(range(16))
 SEED = seed_of(HUB_ID)
@@ -206,3 +208,75 @@ def test_a_snapshot_comes_back_in_its_parts() -> None:
     for wrong in (b"", b"\x01", header.snapshot + b"x", header.snapshot[:-1]):
         with pytest.raises(ValueError, match="not a snapshot"):
             unpack_snapshot(header._replace(snapshot=wrong))
+
+
+def a_run(*batches: Batch) -> bytes:
+    """Return the blocks of *batches*, one after the other."""
+    sequence, data = 77, b""
+    for each in batches:
+        data += packed(each, sequence=sequence)
+        sequence += each.count
+    return data
+
+
+def in_run(data: bytes, *, begin: int = 0, sequence: int = 77, below: int = 1 << 64, seed: int = SEED) -> list[int]:
+    """Return the sequences of the batches that are read together, each of which must be the same as read alone."""
+    found = []
+    for end, each in unpack_run(data, OFFSET, begin, seed, sequence, below):
+        block = whole(data[: end - OFFSET], begin)
+        assert block is not None
+        alone = unpack_batch(block, data, begin)
+        assert alone is not None
+        assert [getattr(each, name) for name in each.__struct_fields__] == [
+            getattr(alone, name) for name in alone.__struct_fields__
+        ]
+        begin = end - OFFSET
+        found.append(each.sequence)
+    return found
+
+
+def test_blocks_that_follow_each_other_are_read_together() -> None:
+    """As long as they are whole, have messages, and lie below a bound. Each is the same as if it was read alone."""
+    home = Home("web-3", bytes(range(16)), 7, 9)
+    data = a_run(
+        own("a", 1, 3),
+        batch("b"),
+        Batch(b"", codec.join((b"\xc1",), 1), 1, positions=(Position(b"f:1", 3),), home=home),
+    )
+    assert in_run(data) == [77, 80, 81]
+    assert in_run(b"before" + data + b"beyond", begin=6) == [77, 80, 81]
+    assert [len(in_run(data, below=below)) for below in (77, 79, 80, 81, 82)] == [0, 0, 1, 2, 3]
+    assert in_run(data, sequence=76) == in_run(data, sequence=78) == in_run(data, seed=SEED + 1) == []
+    for end in range(0, len(data), 7):
+        assert len(in_run(data[:end])) == sum(each <= end for each in ends_of(data))
+
+
+def ends_of(data: bytes) -> list[int]:
+    """Return where each of the blocks in *data* ends."""
+    return [end - OFFSET for end, _ in unpack_run(data, OFFSET, 0, SEED, 77, 1 << 64)]
+
+
+def test_a_run_ends_at_any_damage() -> None:
+    """A flipped bit costs its block and what follows; that is for who reads block by block."""
+    data = a_run(own("a", 1, 3), batch("b"), own("a", 2))
+    ends = ends_of(data)
+    assert len(ends) == 3
+    for bit in range(8 * len(data)):
+        assert len(in_run(flipped(data, bit))) == sum(end <= bit // 8 for end in ends)
+
+
+def test_a_run_ends_at_what_has_to_be_decided() -> None:
+    """A block without messages, an expired one, one of a later commit, a header in another format."""
+    first = packed(own("a", 1))
+    for other in (
+        packed(at({b"f:1": 3}), sequence=78),
+        EXPIRED_MAGIC.to_bytes(4, "little") + packed(batch("b"), sequence=78)[4:],
+        packed(batch("b"), sequence=79),
+    ):
+        assert in_run(first + other) == [77]
+    assert [*unpack_run(first, 989, 0, SEED, 77, 1 << 64)] == []  # its commit would begin after it
+    front, _ = pack_block(batch("b"), sequence=77, received=5, commit_offset=0, seed=SEED)
+    rest = front[8:BLOCK_BYTES] + b"\xc0" * (len(front) - BLOCK_BYTES)
+    strange = front[:4] + zlib.crc32(rest, SEED).to_bytes(4, "little") + rest + bytes(batch("b").entries)
+    assert whole(strange) is not None
+    assert in_run(strange) == []

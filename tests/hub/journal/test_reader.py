@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from hub.errors import JournalTooNew, JournalUnusable
@@ -214,6 +215,44 @@ def test_any_flip_in_a_sealed_segment_is_one_gap_of_one_block(disk: ForgettingFi
             Stored(item.sequence, item.messages, None) if item.sequence in hit else item for item in everything
         ]
         reader.close()
+
+
+def test_what_is_read_together_is_what_is_read_block_by_block(disk: ForgettingFiles) -> None:
+    """With damage anywhere, blocks without messages, a missing segment and any end of what is committed."""
+    rng = random.Random(28)
+    firsts = list_segments(disk)
+    whole = {first: seen_of(disk, first) for first in firsts}
+    gaps = together = 0
+    for _ in range(150):
+        for first in firsts:
+            data = whole[first]
+            if rng.random() < 0.3:
+                data = flipped(data, rng.randrange(8 * len(data)))
+            disk.overwrite(segment_name(first), data)
+        after, committed = rng.choice([0, 0, rng.randrange(40)]), rng.choice([None, rng.randrange(50)])
+        with_empty, follow = rng.random() < 0.3, rng.random() < 0.3
+        found = []
+        for is_together in (True, False):
+            with pytest.MonkeyPatch.context() as patch:
+                if not is_together:
+                    patch.setattr(segment_module.Segment, "run", lambda *_: iter(()))
+                bound = None if committed is None else lambda committed=committed: committed
+                reader = Reader(disk, after=after, committed=bound, with_empty=with_empty)
+                items = [*reader.read(follow=follow), *reader.read(follow=follow)]
+                found.append((list(map(described, items)), reader.last_sequence, reader._place, reader._received))
+                reader.close()
+        assert found[0] == found[1]
+        gaps += sum(isinstance(item, Gap) for item in items)
+        together += len(items)
+    assert gaps > 100
+    assert together > 1000
+
+
+def described(item: Batch | Gap) -> object:
+    """Return all that is known about *item*."""
+    if isinstance(item, Gap):
+        return item
+    return [bytes(value) if name == "entries" else value for name, value in msgspec.structs.asdict(item).items()]
 
 
 def test_a_flip_in_the_active_segment_is_a_gap_once_there_is_more(disk: ForgettingFiles) -> None:

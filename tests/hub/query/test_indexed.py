@@ -154,6 +154,11 @@ def bars(parts: Iterator[Any], query: Query) -> list[Any]:
     return timeline.bars(40)
 
 
+def decoded(parts: Iterator[Any]) -> list[Message]:
+    """Return the messages of what was read."""
+    return [message for part in parts if not isinstance(part, Counts) for message in part]
+
+
 def test_the_same_as_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On random journals and for random filters, forward, backward and counted."""
     rng, indexed = random.Random(15), 0
@@ -227,6 +232,46 @@ def test_a_segment_that_expires_meanwhile(tmp_path: Path) -> None:
     assert sequences[-1] == 60
     lost = [message for message in found if message.tag != "app"]
     assert sum(message.record["count"] for message in lost) + len(sequences) == 60
+
+
+def test_what_is_counted_comes_newest_first(tmp_path: Path) -> None:
+    """After what is known at once: so a chart that is shown meanwhile has the newest part of what takes time."""
+    files = DiskFiles(str(tmp_path))
+    life = Life(files, segment_bytes=1000)
+    for number in range(60):
+        life.append(batch_of(b"app", {"message": f"needle {number}"}))
+    make_indexes(files)
+    firsts = list_segments(files)
+    assert len(firsts) > 6
+    for first in firsts[1:4]:
+        (tmp_path / index_name(first)).unlink()
+    parts = counted(str(tmp_path), Query(), 0)
+    known = [*itertools.takewhile(lambda part: isinstance(part, Counts), parts)]
+    assert len(known) == len(firsts) - 4
+    found = [message.sequence for message in decoded(counted(str(tmp_path), Query(), 0))]
+    newest_first = [
+        *range(firsts[-1], 61),
+        *range(firsts[3], firsts[4]),
+        *range(firsts[2], firsts[3]),
+        *range(firsts[1], firsts[2]),
+    ]
+    assert found == newest_first
+
+
+def test_what_expires_while_the_rest_is_counted_is_not_missing(tmp_path: Path) -> None:
+    """The oldest segments are read last. If one is gone then, it counts nothing."""
+    files = DiskFiles(str(tmp_path))
+    life = Life(files, segment_bytes=1000)
+    for number in range(60):
+        life.append(batch_of(b"app", {"message": f"needle {number}"}))
+    firsts = list_segments(files)
+    parts = counted(str(tmp_path), Query(), 0)
+    begun = decoded(iter([next(parts)]))
+    for first in firsts[:3]:
+        (tmp_path / segment_name(first)).unlink()
+    found = [*begun, *decoded(parts)]
+    assert sorted(message.sequence for message in found) == [*range(firsts[3], 61)]
+    assert {message.tag for message in found} == {"app"}
 
 
 def test_a_hub_that_writes_meanwhile(tmp_path: Path) -> None:

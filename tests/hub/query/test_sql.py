@@ -168,6 +168,7 @@ def run(database: Database, query: str) -> list[Any]:
     return [*database.rows(database.execute(query))]
 
 
+AS_TEXTS = "SELECT CAST(COLUMNS(*) AS VARCHAR) FROM {}"
 AS_NUMBERS = "* REPLACE (epoch_us(received) AS received, epoch_us(time) AS time)"
 
 
@@ -186,6 +187,18 @@ def test_one_column(database: Database, rows: Reference, name: str) -> None:
     found = [value for (value,) in run(database, f"SELECT {shown} FROM messages")]
     assert sorted(map(str, found)) == sorted(str(row[name]) for row in rows)
     assert database.needs.columns == (name,)
+
+
+def test_a_limit_ends_the_reading(database: Database, rows: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that wants a few rows, in no order, reads few: also through conditions and conversions around it."""
+    monkeypatch.setattr(columns, "FIRST_ROWS", 10)
+    monkeypatch.setattr(columns, "PART_ROWS", 1000)
+    for condition in ("", "WHERE message IS NOT NULL"):
+        result = database.execute(f"SELECT record FROM messages {condition} LIMIT 3", AS_TEXTS)
+        assert len([*database.rows(result)]) == 3
+        assert 3 <= database.progress.rows < len(rows) // 4
+    run(database, "SELECT record FROM messages")
+    assert database.progress.rows == len(rows)
 
 
 def is_at_least(row: dict[str, Any], level: str) -> bool:
