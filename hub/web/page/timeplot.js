@@ -81,14 +81,17 @@ export class TimePlot extends EventTarget {
     this.plot = new uPlot({ ...shared, ...options }, data, this.box);
   }
 
-  /** The axis of times: clock times, and the day where one begins. */
+  /** The axis of times: clock times, and the day where one begins; none that would be cut off at the right. */
   timeAxis() {
     const text = (seconds, step) => {
       const { day, clock } = time.parts(seconds * 1000, this.isUtc);
       if (step >= 86_400 || clock.startsWith("00:00:00")) return day.slice(step >= 86_400 * 28 ? 0 : 5);
       return clock.slice(0, step < 60 ? 8 : 5);
     };
-    const values = (_, splits, __, ___, step) => splits.map((each) => text(each, step));
+    const values = ({ scales: { x }, width }, splits, __, ___, step) => {
+      const last = x.max - ((x.max - x.min) * LABEL_PX) / 2 / width;
+      return splits.map((each) => (each <= last ? text(each, step) : ""));
+    };
     return { ...axis(20, 84), incrs: [...STEPS_S, ...DAYS.map((days) => days * 86_400)], values };
   }
 
@@ -108,6 +111,8 @@ export function axis(size, space) {
 
 /** A series of bars. */
 export const bars = (fill) => ({ fill, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.92, 1000], align: 1 }) });
+
+const LABEL_PX = 48;
 
 /** From a second to a year: the hub has no shorter step. */
 const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200];
