@@ -89,8 +89,8 @@ class Decoded:
 
 class Undecoded:
     """
-    Batches as they are stored. One of more than *batch_bytes_max* is cut into pieces; an entry that is larger is a
-    piece by itself, up to *entry_bytes_max*.
+    Batches as they are stored. One of more than *batch_bytes_max*, with its tag, is cut into pieces; an entry that is
+    larger is a piece by itself, up to *entry_bytes_max*.
     """
 
     def __init__(self, table: SinkTable, batch_bytes_max: int, entry_bytes_max: int) -> None:
@@ -102,7 +102,7 @@ class Undecoded:
         self.entry_bytes_max: int = entry_bytes_max if self._query is None else min(entry_bytes_max, ENTRY_BYTES_MAX)
 
     def pieces(self, batch: Batch) -> Iterator[Batch]:
-        return _cut(batch, self._batch_bytes_max, self.entry_bytes_max)
+        return _cut(batch, max(self._batch_bytes_max - len(batch.tag), 1), self.entry_bytes_max)
 
     def wanted(self, piece: Batch, after: int) -> list[Stored]:
         if not self._by_tag.wants_tag(piece.tag):

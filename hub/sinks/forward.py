@@ -37,8 +37,8 @@ from hub.wire.replies import NoAcknowledgement, Replies
 WINDOW_CHUNKS = 64
 WINDOW_BYTES = 8 << 20
 """Another hub acknowledges after its commit, which takes milliseconds: in that time, some megabytes arrive."""
-BATCH_BYTES_MAX = INLINE_BYTES - (16 << 10)
-"""With tag and options, such a chunk is one that another hub stores without a look at each entry."""
+BATCH_BYTES_MAX = INLINE_BYTES - 512
+"""With its options, such a chunk is one that another hub stores without a look at each entry."""
 log = get_logger("mpsr.sinks")
 
 

@@ -101,12 +101,17 @@ def plain_entries(batch: Batch) -> bytes | memoryview:
     """Return the entries of *batch* in a form that every server reads in the same way."""
     packed = bytes(batch.entries)
     has_metadata = packed.startswith(_WITH_METADATA, ARRAY_HEADER_BYTES)
-    if codec.UNSTAMPED not in packed and not has_metadata and not codec.may_have_syslog(packed):
+    if not has_metadata and not _may_have_unstamped(packed) and not codec.may_have_syslog(packed):
         return packed
     raws = codec.split_raw(packed)
     rest = memoryview(packed)[ARRAY_HEADER_BYTES + sum(map(len, raws)) :]  # nothing, unless they are broken
     parts = [_plain(bytes(raw), batch.stamp) for raw in raws]
     return codec.join((*parts, rest), codec.array_length(packed))
+
+
+def _may_have_unstamped(packed: bytes) -> bool:
+    # Nil is rare, and one byte is found 30 times as fast as two.
+    return codec.UNSTAMPED[-1] in packed and codec.contains(packed, codec.UNSTAMPED)
 
 
 def _plain(entry: bytes, received: int) -> bytes:

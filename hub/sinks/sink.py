@@ -153,7 +153,7 @@ class StoredSink(SinkBase, Protocol):
     """
 
     batch_bytes_max: int
-    """The size of the entries of one batch. A larger one is cut; an entry that is larger is a batch by itself."""
+    """The size of the tag and the entries of one batch. A larger one is cut; a larger entry is a batch by itself."""
     entry_bytes_max: int
     """The size of one entry. A larger one is never delivered."""
 

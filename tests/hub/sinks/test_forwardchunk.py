@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import msgpack
@@ -11,11 +12,14 @@ import pytest
 from hub import Batch
 from hub import entries as codec
 from hub.message import Home
+from hub.sinks.forms import Undecoded
+from hub.sinks.forward import BATCH_BYTES_MAX
 from hub.sinks.forwardchunk import Chunk, Method, Sender, make_chunk, plain_entries
 from hub.sinks.stored import whole
 from hub.wire.chunkid import SESSION_LENGTH, is_own, unpack_own
 from hub.wire.forward import ForwardDecoder
-from tests.hub.sinks.delivering import batch, numbered
+from hub.wire.frame import INLINE_BYTES, TAG_BYTES_MAX
+from tests.hub.sinks.delivering import TABLE, batch, numbered
 
 HUB = bytes(range(16))
 RECEIVED = 1_700_000_000_123_456_789
@@ -97,6 +101,23 @@ def test_a_chunk_may_be_compressed(method: Method) -> None:
     chunk = chunk_of(bomb, method)
     assert bytes(received(chunk).entries) == bytes(bomb.entries)
     assert len(chunk.parts[1]) > 200_000 or method == "gzip"  # which may shrink to less or not: libraries differ
+
+
+@pytest.mark.parametrize("method", [None, "gzip", "zstd"])
+@pytest.mark.parametrize("tag", [b"t", b"t" * TAG_BYTES_MAX])
+def test_another_hub_decodes_the_largest_chunk_at_once(tag: bytes, method: Method | None) -> None:
+    """With its tag, id and options, it has no more bytes than are decoded without a thread, also if nothing shrinks."""
+    form = Undecoded(TABLE, BATCH_BYTES_MAX, 1 << 20)
+    room = BATCH_BYTES_MAX - len(tag) - codec.ARRAY_HEADER_BYTES
+    begin = codec.stamp(5) + b"\x81\xa1x"
+    value = random.Random(1).randbytes(room - 2 * len(begin) - 6)
+    entries = (begin + b"\xc6" + len(value).to_bytes(4, "big") + value, begin + b"\x05")
+    given = stored_at(Batch(tag, codec.join(entries, 2), 2))
+    assert len(given.tag) + len(given.entries) == BATCH_BYTES_MAX
+    (piece,) = form.pieces(given)
+    assert INLINE_BYTES - 512 < sum(map(len, chunk_of(piece, method).parts)) <= INLINE_BYTES
+    larger = stored_at(Batch(tag + b"t" * 10, given.entries, 2))
+    assert len([*form.pieces(larger)]) == 2
 
 
 def record(value: Any) -> bytes:
