@@ -3,9 +3,9 @@ Reads the journal for callers, on a thread of its own, in steps.
 
 Always true:
 - a step takes about `STEP_S`, and a user waits for one step at a time: users take turns on the thread;
-- what is decoded at once is at most `PIECE_BYTES`, and after each piece that takes long, the thread pauses, so that the
-  event loop gets the interpreter: for as long as the other threads have worked meanwhile, but no longer than it has
-  itself. A larger entry is not decoded: it appears without its record, with its size;
+- what is decoded at once is at most `PIECE_BYTES`, and after each piece that takes long, the thread pauses for as long,
+  so that the event loop gets the interpreter. A larger entry is not decoded: it appears without its record, with its
+  size;
 - only what the caller may read is decoded (hub.access.TagRights), and a change of the rules counts from the next step;
 - a reading that waits for its caller keeps no more than a window of a segment and one piece in memory. Larger batches
   are kept for all readings together, until they were not used for `LET_GO_S`.
@@ -80,8 +80,8 @@ class Pace:
     Pauses the thread for as long as it has worked, by *clock*, so that the event loop gets the interpreter: each time
     that it has worked for *after_s* seconds.
 
-    *others*: the processor time of the other threads. Then a pause is not longer than they have worked since the last
-    one, and at least `REST_S_MIN`.
+    *total*: the processor time of all threads, if *clock* is that of this one. Then a pause is not longer than the
+    other threads have worked since the last one, and at least `REST_S_MIN`.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class Pace:
         clock: Callable[[], float] | None = None,
         *,
         after_s: float = REST_S,
-        others: Callable[[], float] | None = None,
+        total: Callable[[], float] | None = None,
     ) -> None:
         self._after_s = after_s
         self._clock = clock or time.perf_counter
-        self._others = others
-        self._others_before = 0.0 if others is None else others()
+        self._total = total
+        self._total_before = 0.0 if total is None else total()
         self._began = self._clock()
 
     def rest(self) -> None:
@@ -105,18 +105,13 @@ class Pace:
             self._began = self._clock()
 
     def _pause_s(self, worked_s: float) -> float:
-        if self._others is not None:
-            before, self._others_before = self._others_before, self._others()
-            others_s = self._others_before - before
+        if self._total is not None:
+            before, self._total_before = self._total_before, self._total()
+            others_s = self._total_before - before - worked_s
             # A pause three times as long would cost the hub a seventh, not a third, of what it can receive; but then a
             # sink does not keep up with small batches.
             return min(worked_s, REST_S_MAX, max(others_s, REST_S_MIN))
         return min(worked_s, REST_S_MAX)
-
-
-def others_time() -> float:
-    """Return the processor time of the other threads of this process, in seconds."""
-    return time.process_time() - time.thread_time()
 
 
 class Selection(Query):
@@ -141,7 +136,7 @@ class Selection(Query):
 
     def begin_step(self) -> None:
         """Note that a step begins, on the thread."""
-        self.pace = Pace(others=others_time)
+        self.pace = Pace()
         self.ends_at = time.perf_counter() + STEP_S
 
     def is_step_over(self) -> bool:

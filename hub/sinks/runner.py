@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from hub.control.reading import Pace, others_time
+from hub.control.reading import Pace
 from hub.delays import Delays
 from hub.entries import NS
 from hub.errors import HubClosed
@@ -249,7 +249,7 @@ class Runner:
             while True:
                 self._check()
                 self.waker.wait()
-        self._pace = Pace(time.thread_time, after_s=REST_S, others=others_time)
+        self._pace = Pace(time.thread_time, after_s=REST_S, total=time.process_time)
         sink = self._sink = self._make(self.table, self)
         portions: Portions[Any] | None = None
         try:

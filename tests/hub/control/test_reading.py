@@ -290,14 +290,14 @@ def test_the_thread_lets_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_thread_pauses_no_longer_than_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it knows their time. It leaves them a moment in any case, and pauses for as long as it worked."""
+    """If it knows the time of all threads. It leaves them a moment in any case, and pauses for as long as it worked."""
     slept: list[float] = []
-    own, others = [0.0], [1.0]
+    own, total = [0.0], [1.0]
     monkeypatch.setattr(time, "sleep", slept.append)
-    pace = Pace(lambda: own[0], others=lambda: others[0])
+    pace = Pace(lambda: own[0], total=lambda: total[0])
     for worked_s, others_s in ((0.004, 0.003), (0.004, 0.0), (0.001, 0.001), (0.001, 0.0), (0.004, 1.0), (1.0, 1.0)):
         own[0] += worked_s
-        others[0] += others_s
+        total[0] += worked_s + others_s
         pace.rest()
     assert [round(pause_s, 6) for pause_s in slept] == [0.003, REST_S_MIN, 0.001, 0.004, REST_S_MAX]
 
