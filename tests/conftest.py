@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from tests.certificates import Certificates, make_certificates
 from tests.support import HubProcess, descriptors
 from tests.turns import turn
+from tests.workers import FOLDER, Workers, compile_tests
 
 # A shared machine sometimes stalls. That is no failure, neither in a test nor while Hypothesis draws its
 # examples; a hang meets pytest's timeout.
@@ -117,14 +118,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Long forms of tests whose short form is always run."""
     parser.addoption("--kills", type=int, default=12, help="how many processes the kill test kills (12)")
     parser.addoption("--seed", type=int, default=1, help="seed of the kill test's history (1)")
+    parser.addoption("--workers", type=int, default=1, help="how many processes run the tests (1), a file each")
+    parser.addoption("--each", action="store_true", help="each worker takes a test at a time, not a file")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout: the time in which a test waits does not count
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """With several workers: a test marked `alone` waits until no other runs, and all others wait for it."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    if (folder := item.config.stash.get(FOLDER, None)) is None:
         return (yield)
-    folder = Path(item.config.getoption("basetemp")).parent  # of all workers
     with turn(folder, alone=item.get_closest_marker("alone") is not None):
         return (yield)
 
@@ -155,23 +157,34 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like that of pytest, which looks through the folders of all earlier tests for the next number."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=tmp_path_factory.getbasetemp()))
+
+
+@pytest.fixture
 def hub(tmp_path: Path) -> Iterator[HubProcess]:
     """A real hub of the test's own, which may stop or kill it."""
     with HubProcess(tmp_path) as hub:
         yield hub
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With several workers, begin with the files that take longest."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if config.option.workers > 1:
         order = {ROOT / f"{name}.py": at for at, name in enumerate(FIRST)}
         items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.hookimpl(tryfirst=True)  # the plugin of Hypothesis reads its option in the same hook
 def pytest_configure(config: pytest.Config) -> None:
-    """Take the seed of Hypothesis from the environment. Without one, CI draws the same examples each time."""
-    config.option.loadscopereorder = False  # of xdist: it would sort the files by the number of their tests
+    """
+    Run the tests in the workers that are asked for, and take the seed of Hypothesis from the environment. Without one,
+    CI draws the same examples each time.
+    """
+    if config.option.workers > 1:
+        config.pluginmanager.register(Workers(config.option.workers, each=config.option.each))
     if seed := os.environ.get(HYPOTHESIS_SEED):
         config.option.hypothesis_seed = str(int(seed))
         settings.register_profile("mpsr", settings.get_profile("mpsr"), derandomize=False)
@@ -179,27 +192,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Collect the tests without the garbage collector: nearly everything that is made then stays."""
     gc.disable()
-    _compile_part()
+    if session.config.option.workers > 1:
+        compile_tests(ROOT, session.config.option.workers)
     found = yield
     gc.enable()
     return found
-
-
-def _compile_part() -> None:
-    """
-    With several workers, each compiles another part of the tests, and finds the rest compiled: in a new checkout, all
-    of them would compile all files at the same time.
-    """
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if workers == 1:
-        return
-    number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
-    for path in sorted(ROOT.rglob("test_*.py"))[number::workers]:
-        with contextlib.suppress(Exception, pytest.skip.Exception):  # raised again when it is collected
-            importlib.import_module(".".join(path.relative_to(ROOT.parent).with_suffix("").parts))
 
 
 def pytest_collection_finish() -> None:
