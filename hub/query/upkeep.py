@@ -4,8 +4,8 @@ are packed, get their indexes, and what has expired by rule is left out of them.
 
 For each new form of a segment, the process sends the hub two lines: the number of bytes that it needs, for which the
 hub makes room, and the name of the file, which the hub puts in place. It waits for a line as the answer to each. When
-its input is closed, the hub has ended; the process checks that after each block, and ends too. At the end it reports
-what each tag takes.
+its input is closed, the hub has ended, and the process ends at once. At the end of its work it reports what each tag
+takes.
 
 Always true: the process writes new files only, and none of them counts before it is whole.
 Not here: packing and leaving out (hub.journal.rewriting), what has expired (hub.journal.tagrules), indexes
@@ -15,11 +15,13 @@ Not here: packing and leaving out (hub.journal.rewriting), what has expired (hub
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import json
 import os
 import select
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -102,7 +104,23 @@ def _asking(tell: Callable[[str], object]) -> Callable[[int], object]:
     return lambda size: tell(f"{ROOM}{size}")
 
 
-def main(arguments: Sequence[str] = sys.argv[1:]) -> None:
+def main() -> None:
+    """Do what `work` does, and end with the hub, also in the middle of a step that takes long."""
+    hub = select.poll()
+    hub.register(sys.stdin, 0)  # nothing but its end
+    if hub.poll(0):
+        return
+    gc.disable()  # what is decoded has no cycles, and a large batch has millions of objects
+    threading.Thread(target=_end_with, args=(hub,), daemon=True).start()
+    work(sys.argv[1:])
+
+
+def _end_with(hub: select.poll) -> None:
+    hub.poll()
+    os._exit(0)
+
+
+def work(arguments: Sequence[str]) -> None:
     """
     Do everything for the journal in the folder that is the first argument. Segments from the sequence on that follows
     are packed. The third argument, if it is given, is an `Expiry` in JSON.
@@ -137,11 +155,6 @@ def _is_idle() -> bool:
     return True
 
 
-def _is_abandoned() -> bool:
-    """Return whether the input is closed. The hub writes only answers, and no question is open."""
-    return bool(select.select([sys.stdin], [], [], 0)[0])
-
-
 class _Pace:
     """Pauses after some work, so that the process has a quarter of one processor; it needs none if it *is_idle*."""
 
@@ -150,9 +163,7 @@ class _Pace:
         self._began = time.process_time()
 
     def rest(self) -> None:
-        """Pause, if it is time. Raises HubGone."""
-        if _is_abandoned():
-            raise HubGone
+        """Pause, if it is time."""
         if self._is_idle:
             return
         worked_s = time.process_time() - self._began

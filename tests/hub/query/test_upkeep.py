@@ -30,7 +30,7 @@ from hub.message import Batch
 from hub.query import indexing, upkeep
 from hub.query.holdings import holdings_of, last_holding, rows_of
 from hub.query.indexing import make_indexes, missing
-from hub.query.upkeep import ROOM, TAGS, Expiry, leave_out, main, pack_segments
+from hub.query.upkeep import ROOM, TAGS, Expiry, leave_out, pack_segments, work
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import RETAIN_BYTES, Life, Producers, batch, moments, read_all
 from tests.support import PATIENCE_S
@@ -43,7 +43,6 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing, "_GROUP_BYTES_MIN", 100)
     monkeypatch.setattr(upkeep, "PACKED_BYTES_MIN", 0)
     monkeypatch.setattr(rewriting, "FRAME_BYTES", 500)
-    monkeypatch.setattr(upkeep, "_is_abandoned", lambda: False)  # the input of a test is closed
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_the_process(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(upkeep, "PACKED_BYTES_MIN", 1 << 20)
     monkeypatch.setattr(indexing, "SEGMENT_BYTES_MIN", 1 << 20)
     said = answered(monkeypatch, count)
-    main([str(tmp_path), "0"])
+    work([str(tmp_path), "0"])
     assert (list_indexes(life.files.list()), said.getvalue()) == ([], "")
 
     monkeypatch.setattr(upkeep, "PACKED_BYTES_MIN", 0)
@@ -94,10 +93,10 @@ def test_the_process(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [first_of(name) for name in names[1::2]] == list_segments(life.files)[:-1]
     assert all(line.startswith(ROOM) for line in names[::2])
     assert are_packed(life) == [True] * count + [False]
-    main([str(tmp_path), "0"])
+    work([str(tmp_path), "0"])
     indexes = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.idx")}
     assert len(indexes) == count
-    main([str(tmp_path), "0"])
+    work([str(tmp_path), "0"])
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.idx")} == indexes
     assert said.getvalue() == ""
     assert read_all(life.files) == before
@@ -107,37 +106,44 @@ def test_without_an_answer(life: Life, tmp_path: Path, monkeypatch: pytest.Monke
     """The hub has ended: nothing more is done, and the next process removes the file that is left."""
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
     said = answered(monkeypatch, 1)
-    main([str(tmp_path), "0"])
+    work([str(tmp_path), "0"])
     room, name = said.getvalue().splitlines()
     assert (first_of(name), room) == (list_segments(life.files)[0], f"{ROOM}{(tmp_path / name).stat().st_size}")
     assert {name for name in life.files.list() if name.endswith(".tmp")} == {name}
     assert list_indexes(life.files.list()) == []
     newest = list_segments(life.files)[-2]
     said = answered(monkeypatch, 1)
-    main([str(tmp_path), str(newest)])
+    work([str(tmp_path), str(newest)])
     _, name = said.getvalue().splitlines()
     assert {name for name in life.files.list() if name.endswith(".tmp")} == {name}
     assert first_of(name) == newest
     said = answered(monkeypatch, 0)
-    main([str(tmp_path), "0"])
+    work([str(tmp_path), "0"])
     assert said.getvalue().startswith(ROOM), "there may be no room"
     assert not [name for name in life.files.list() if name.endswith(".tmp")]
 
 
-@pytest.mark.parametrize("is_gone", [False, True])
-def test_in_the_middle_of_its_work(life: Life, tmp_path: Path, is_gone: bool) -> None:
-    """Without a hub the process ends at once, although it has nothing to hand over yet."""
-    small = "import hub.query.indexing as i; i.SEGMENT_BYTES_MIN, i._GROUP_BYTES_MIN = 0, 100; "
-    command = [sys.executable, "-c", small + "from hub.query.upkeep import main; main()", str(tmp_path), "0"]
+WITHOUT_END = "u.make_indexes = lambda *_: (print('begun', flush=True), time.sleep(1000)); "
+
+
+@pytest.mark.parametrize("ends", ["never", "before", "meanwhile"])
+def test_it_ends_with_the_hub(life: Life, tmp_path: Path, ends: str) -> None:
+    """Without a hub the process ends at once, although it has nothing to hand over yet, also in a step without end."""
+    patches = "import time; import hub.query.indexing as i, hub.query.upkeep as u; i.SEGMENT_BYTES_MIN = 0; "
+    patches += WITHOUT_END if ends == "meanwhile" else "i._GROUP_BYTES_MIN = 100; "
+    command = [sys.executable, "-c", f"{patches}u.main()", str(tmp_path), "0"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
-        if is_gone:
+        assert process.stdout is not None
+        if ends == "meanwhile":
+            assert process.stdout.readline() == b"begun\n"
+        if ends != "never":
             process.stdin.close()
             process.stdin = None
         assert process.wait(PATIENCE_S) == 0
-        assert process.stdout is not None
         assert process.stdout.read() == b""
-    assert len(list_indexes(life.files.list())) == (0 if is_gone else len(list_segments(life.files)) - 1)
+    count = len(list_segments(life.files)) - 1
+    assert len(list_indexes(life.files.list())) == (count if ends == "never" else 0)
 
 
 def test_a_hub_that_is_gone(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +155,7 @@ def test_a_hub_that_is_gone(life: Life, tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
     monkeypatch.setattr(sys, "stdout", Broken())
-    main([str(tmp_path), "0"])
+    work([str(tmp_path), "0"])
     assert are_packed(life) == [False] * len(list_segments(life.files))
 
 
@@ -164,7 +170,7 @@ def test_a_process_that_may_not_be_idle(life: Life, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "sched_setscheduler", forbidden)
     monkeypatch.setattr(time, "process_time", itertools.count(0.0, 0.006).__next__)
     monkeypatch.setattr(time, "sleep", slept.append)
-    main([str(tmp_path), "0"])
+    work([str(tmp_path), "0"])
     assert len(slept) > 10
     assert slept == [pytest.approx(3 * 0.012)] * len(slept)
     assert missing(life.files) == []
@@ -347,16 +353,16 @@ def test_the_process_expires(life: Life, tmp_path: Path, monkeypatch: pytest.Mon
     """With rules it leaves out, and says what each tag takes at the end."""
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
     said = answered(monkeypatch, 100)
-    main([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(Expiry(Retention(), 0, 0)).decode()])
+    work([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(Expiry(Retention(), 0, 0)).decode()])
     rows = msgspec.json.decode(said.getvalue().removeprefix(TAGS))
     assert [(row["tag"], row["messages"]) for row in rows] == [("app", 90)]
     expiry = Expiry(Retention((TagRule("app", size=1),)), 0, list_segments(life.files)[3])
     said = answered(monkeypatch, 100)
-    main([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(expiry).decode()])
+    work([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(expiry).decode()])
     names = [line for line in said.getvalue().splitlines()[:-1] if not line.startswith(ROOM)]
     assert [first_of(name) for name in names] == list_segments(life.files)[:3]
     said = answered(monkeypatch, 0)
-    main([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(expiry).decode()])
+    work([str(tmp_path), str(SEQUENCE_MAX), msgspec.json.encode(expiry).decode()])
     assert len(said.getvalue().splitlines()) == 1, "without an answer, it ends"
 
 
