@@ -14,6 +14,9 @@ import pytest
 from producers import BacklogFull, NotAcknowledged, Producer
 from tests.support import PATIENCE_S, HubProcess, eventually
 
+SENT_S = 1.0
+"""The limit of a call that nobody answers, and whose request is to be sent before: a busy host takes a while."""
+
 
 def producer_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "mpsr-producer"]

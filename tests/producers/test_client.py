@@ -103,8 +103,9 @@ REFUSALS = {
 @pytest.mark.parametrize(("answer", "reason"), REFUSALS.values(), ids=REFUSALS)
 def test_no_answer(fake: FakeHub, answer: Callable[[socket.socket, bytes], None], reason: str) -> None:
     """Any input other than a reply is NotConnected, in time, with the reason."""
+    timeout = 0.2 if answer in (silent, dripping) else PATIENCE_S
     with answering(fake, answer), pytest.raises(NotConnected, match=reason):
-        call("m", path=fake.path, timeout=0.2)
+        call("m", path=fake.path, timeout=timeout)
 
 
 def test_an_answer_that_is_an_error(fake: FakeHub) -> None:

@@ -25,6 +25,7 @@ from producers.async_stream import AHEAD_BYTES
 from producers.exchange import CALLS_MAX
 from tests.producers.callers import CALLERS, END, Caller, MakeCaller, Talk
 from tests.producers.fakehub import FakeHub
+from tests.producers.helpers import SENT_S
 from tests.support import PATIENCE_S, HubProcess
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -106,7 +107,7 @@ def test_a_limit_while_another_reads(caller: Caller, fake: FakeHub) -> None:
     first = caller.begin("first")
     talk = Talk(fake)
     one = talk.request()
-    second = caller.begin("second", timeout=0.1)
+    second = caller.begin("second", timeout=SENT_S)
     talk.request()
     assert isinstance(error_of(second), AnswerLost)
     assert talk.request()["method"] == "cancel"
@@ -198,12 +199,12 @@ def test_an_idempotent_call_is_sent_again(caller: Caller, fake: FakeHub) -> None
 
 def test_an_answer_that_is_late(caller: Caller, fake: FakeHub) -> None:
     """A call that is given up is cancelled at the hub. Its reply, if it comes, is nobody's; the connection stays."""
-    call = caller.begin("slow", timeout=0.1)
+    call = caller.begin("slow", timeout=SENT_S)
     talk = Talk(fake)
     request = talk.request()
     lost = error_of(call)
     assert isinstance(lost, AnswerLost)
-    assert lost.reason == "no answer within 0.1 s"
+    assert lost.reason == f"no answer within {SENT_S:g} s"
     assert talk.request() == {"jsonrpc": "2.0", "method": "cancel", "params": {"id": request["id"]}}
     following = caller.begin("m")
     talk.reply(request, "late")

@@ -20,6 +20,7 @@ from producers.guard import Reentered
 from producers.wire import Wire
 from tests.producers.callers import Talk, beside
 from tests.producers.fakehub import FakeHub
+from tests.producers.helpers import SENT_S
 from tests.support import PATIENCE_S, HubProcess, eventually
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -147,7 +148,7 @@ def test_a_call_in_a_signal_handler(client: Client, fake: FakeHub) -> None:
 
 def test_a_cancellation_that_cannot_be_sent(client: Client, fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Perhaps half of it was sent, so the connection is given up."""
-    late = beside(client.call, "m", timeout=0.1)
+    late = beside(client.call, "m", timeout=SENT_S)
     talk = Talk(fake)
     talk.request()
     send = Wire.send
