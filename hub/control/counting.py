@@ -18,7 +18,7 @@ from hub.control.reading import Selection
 from hub.journal.reader import Gap
 from hub.message import CLIENT_LOSS_TAG, Batch, Message
 from hub.query import indexed
-from hub.query.counting import Table
+from hub.query.counting import Table, Tables
 from hub.query.found import Found
 from hub.query.index import Counts
 from hub.query.ranks import Ranked
@@ -86,14 +86,14 @@ class Counting:
 
 def _steps(folder: str, query: Counted, tally: Tally, after: int) -> Generator[None, None, None]:
     """Count, and yield often."""
-    if isinstance(tally, Timeline) or (isinstance(tally, Table) and tally.takes_counts):
+    if isinstance(tally, Timeline) or (isinstance(tally, (Table, Tables)) and tally.takes_counts):
         for part in indexed.counted(folder, query, after):
             if isinstance(part, Counts):
                 tally.add_counts(part, query)
             else:
                 tally.add(part)
             yield
-    elif isinstance(tally, Table) and tally.is_of_writers and query.takes_batches:
+    elif isinstance(tally, (Table, Tables)) and tally.is_of_writers and query.takes_batches:
         for found in indexed.batches(folder, query, after):
             _add_undecoded(found, query, tally)
             if query.is_over:
@@ -105,7 +105,7 @@ def _steps(folder: str, query: Counted, tally: Tally, after: int) -> Generator[N
             yield
 
 
-def _add_undecoded(found: Batch | Gap, query: Counted, table: Table) -> None:
+def _add_undecoded(found: Batch | Gap, query: Counted, table: Table | Tables) -> None:
     """Count the messages of *found* by what the batch says about them all."""
     query.pace.rest()
     if query.is_behind(found):

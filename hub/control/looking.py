@@ -30,7 +30,7 @@ from hub.control.typed import parameters_of, values_of
 from hub.errors import InvalidParams
 from hub.intake import Intake
 from hub.journal.journal import Journal
-from hub.query.counting import Table, level_name
+from hub.query.counting import Table, Tables, level_name
 from hub.query.fieldnames import FieldNames
 from hub.query.spread import Bar, Spread
 from hub.query.spreadby import SpreadBy
@@ -45,6 +45,8 @@ VALUES_MAX = 10_000
 """Values told apart for one caller; the messages of later ones are counted together."""
 SERIES_MAX = 8
 """Values told apart in a chart."""
+BY_MAX, APART_MAX = 4, 16
+"""Names that are counted by together, or each by itself."""
 VALUE_CHARS_MAX = 256
 """Longer texts are cut off, and counted together with those that begin the same."""
 ZONE_S_MAX = 86_400
@@ -62,9 +64,10 @@ class TimelineParams(Filters, kw_only=True):
 
 
 class CountsParams(Filters, kw_only=True):
-    """Filters, what to count by, and the most rows."""
+    """Filters, what to count by, whether by each name apart, and the most rows."""
 
-    by: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=4)]
+    by: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=APART_MAX)]
+    apart: bool = False
     limit: Annotated[int, msgspec.Meta(ge=1, le=ROWS_MAX)] = 100
 
 
@@ -104,9 +107,19 @@ class Looking:
         Stream the number of messages that match, by the values of what *by* names, as `mpsr logs --by` does: ``rows``,
         each a list of values (null: the message has none) and the number, the largest first; ``others``: the number of
         messages in no row; ``distinct``: how many rows without null there are, *limit* or not; ``messages``.
-        Parameters: *by*: a list of names; the filters of `mpsr logs`; *limit*: how many rows (100).
+        Parameters: *by*: a list of names; the filters of `mpsr logs`; *limit*: how many rows (100). With *apart*, the
+        messages are counted by each name apart: ``apart`` is a list of these results, one for each name.
         """
         params = CountsParams(**values_of(request, _OF_COUNTS))
+        if params.apart:
+            values_max = VALUES_MAX // len(params.by)
+            tables = [_Table([name], values_max=values_max) for name in params.by]
+            return self.stages(
+                request, caller, params, Tables(tables),
+                lambda: {"apart": [_rows_of(table, params.limit) for table in tables]},
+            )  # fmt: skip
+        if len(params.by) > BY_MAX:
+            raise InvalidParams(f"by: {BY_MAX} names at most, or {APART_MAX} with apart", param="by")
         table = _Table(params.by, values_max=VALUES_MAX)
         return self.stages(request, caller, params, table, lambda: _rows_of(table, params.limit))
 

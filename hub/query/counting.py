@@ -87,6 +87,9 @@ class Table:
             for rank, count in Counter(map(rank_of, messages.records)).items():
                 self._add_known(tag, rank, count)
             return
+        if isinstance(messages, Found) and self.is_of_writers:
+            self._add_of_writer(messages.batch, len(messages))
+            return
         read = self._read
         for values, count in Counter(tuple([each(message) for each in read]) for message in messages).items():
             self.add_count(values, count)
@@ -103,8 +106,11 @@ class Table:
 
     def add_batch(self, batch: Batch) -> None:
         """Count all messages of *batch*, if `is_of_writers`."""
+        self._add_of_writer(batch, batch.count)
+
+    def _add_of_writer(self, batch: Batch, count: int) -> None:
         message = batch.message(batch.tag.decode("utf-8", "replace"), 0, {}, batch.sequence)
-        self.add_count(tuple([read(message) for read in self._read]), batch.count)
+        self.add_count(tuple([read(message) for read in self._read]), count)
 
     def add_counts(self, counts: Counts, query: Query) -> None:
         """Count the messages of a segment that *query* wants."""
@@ -126,6 +132,36 @@ class Table:
         """Return the counts, the largest first."""
         rows = itertools.starmap(Row, self._counts.items())
         return sorted(rows, key=lambda row: (-row.messages, [value or "" for value in row.values]))
+
+
+class Tables:
+    """Several tables of the same messages, which are read and decoded once for all of them."""
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        self.tables = tables
+        self.takes_counts: bool = all(table.takes_counts for table in tables)
+        self.is_of_writers: bool = all(table.is_of_writers for table in tables)
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Count *messages*."""
+        whole = messages if isinstance(messages, (Found, Ranked)) else [*messages]
+        apart = None
+        for table in self.tables:
+            if isinstance(whole, list) or table.takes_counts or table.is_of_writers:
+                table.add(whole)
+            else:
+                apart = apart or [*whole]
+                table.add(apart)
+
+    def add_batch(self, batch: Batch) -> None:
+        """Count all messages of *batch*, if `is_of_writers`."""
+        for table in self.tables:
+            table.add_batch(batch)
+
+    def add_counts(self, counts: Counts, query: Query) -> None:
+        """Count the messages of a segment that *query* wants, if all tables take counts."""
+        for table in self.tables:
+            table.add_counts(counts, query)
 
 
 def reader_of(name: str) -> Callable[[Message], Value]:

@@ -15,12 +15,13 @@ from hub.journal.files import DiskFiles
 from hub.journal.segment import list_segments
 from hub.message import Message
 from hub.query import indexed, indexing
-from hub.query.counting import Table
+from hub.query.counting import Table, Tables
 from hub.query.query import Query
 from hub.query.timeline import Timeline
 from tests.hub.query.test_indexed import a_journal, filters_of, plain
 
 RIGHTS = [TagRights(("*",)), TagRights(("app.web",)), TagRights(("*",), ("app.db", "mpsr.*")), TagRights()]
+APART = (["tag", "level"], ["comm", "pid", "host"], ["tag", "level", "comm", "record.http.status", "record.n"])
 NAMES = (["tag"], ["tag", "level"], ["comm"], ["pid", "tag"], ["level", "record.http.status"])
 
 
@@ -67,6 +68,14 @@ def test_the_same_as_reading_everything(tmp_path: Path, monkeypatch: pytest.Monk
                 _without_unreadable(names, got, wanted)
                 assert got == wanted, (filters, rights.allow, names)
                 compared += len(wanted)
+            for names in APART:
+                tables, apart = Tables([Table([name]) for name in names]), [Table([name]) for name in names]
+                counted(folder, tables, rights, **filters)
+                for one, other in zip(tables.tables, apart, strict=True):
+                    other.add(expected)
+                    got, wanted = ({row.values: row.messages for row in each.rows()} for each in (one, other))
+                    _without_unreadable([*one.names], got, wanted)
+                    assert got == wanted, (filters, rights.allow, names, one.names)
             timeline, bars = Timeline(), Timeline()
             counted(folder, timeline, rights, **filters)
             bars.add(expected)

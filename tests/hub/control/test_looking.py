@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from hub.control import looking, reading
-from hub.control.looking import VALUE_CHARS_MAX, Looking
+from hub.control.looking import APART_MAX, VALUE_CHARS_MAX, Looking
 from hub.errors import CommandError, InvalidParams
 from hub.intake import Intake
 from hub.wire.jsonrpc import NOT_ALLOWED, TOO_MANY, Request
@@ -91,6 +91,13 @@ def test_counts(tmp_path: Path) -> None:
             assert value["rows"] == [[["own"], 2], [["other"], 1]]
             (value,) = await values(there, "counts", by=["record.path"], grep="/a")
             assert value["rows"] == [[["/a"], 1]]
+            names = ["tag", "comm", "level", "record.path"]
+            (value,) = await values(there, "counts", by=names, apart=True, limit=2)
+            for name, found in zip(names, value["apart"], strict=True):
+                (alone,) = await values(there, "counts", by=[name], limit=2)
+                assert alone == {**found, "is_final": True, "until_sequence": 4}
+            (value,) = await values(there, "counts", by=["n"] * APART_MAX, apart=True, grep="nowhere")
+            assert value["apart"] == [{"rows": [], "others": 0, "distinct": 0, "messages": 0}] * APART_MAX
 
     run_in_time(main())
 
@@ -225,6 +232,7 @@ def test_places_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("counts", {"by": []}, "by"),
         ("counts", {"by": "tag"}, "by"),
         ("counts", {"by": ["a"] * 5}, "by"),
+        ("counts", {"by": ["a"] * (APART_MAX + 1), "apart": True}, "by"),
         ("counts", {"by": ["a"], "limit": 1001}, "limit"),
         ("counts", {"by": ["a"], "level": "nonsense"}, "level"),
         ("chart", {}, "field"),
