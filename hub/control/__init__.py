@@ -3,6 +3,7 @@ What clients can ask a running hub for.
 
 methods                  the table of JSON-RPC methods, and the right that each requires
 messages                 query and tail: the journal, a page at a time and as a stream
+newest                   one answer for all that ask for the newest messages
 looking                  timeline, counts, chart and fields: figures of many messages, in stages
 sql                      a query in SQL, run by a process; sqlchild: what the process does
 selecting                the parameters that these methods have in common

@@ -15,10 +15,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 
+from hub.access import is_own
+from hub.control.newest import Newest
 from hub.control.reading import Reading, Readings, Selection
 from hub.control.selecting import Filters, Whole, check, selection_of
 from hub.control.typed import parameters_of, values_of
@@ -36,6 +39,7 @@ QUERY_BYTES = 96 << 10
 QUERY_S = 1.0
 """A query that has found less than a page by then returns it: the caller goes on from there."""
 LAST_MAX = 10_000
+AGE_MS_MAX = 1000
 QUERIES_MAX = 256
 """Maximum queries of a user that are being answered or wait, each with a few dozen kilobytes in memory."""
 TAIL_S = 0.02
@@ -52,10 +56,11 @@ class TailParams(Filters, kw_only=True):
 
 
 class QueryParams(TailParams, kw_only=True):
-    """The same, the first sequence after the page, and the most messages of it."""
+    """The same, the first sequence after the page, the most messages of it, and how old it may be."""
 
     before: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)] | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=QUERY_MAX)] = QUERY_MAX
+    age_ms: Annotated[int, msgspec.Meta(ge=0, le=AGE_MS_MAX)] = 0
 
 
 _OF_QUERY, _OF_TAIL = parameters_of(QueryParams), parameters_of(TailParams)
@@ -67,13 +72,14 @@ class Messages:
     def __init__(self, journal: Journal, readings: Readings) -> None:
         self._journal = journal
         self._readings = readings
+        self._newest = Newest()
 
     async def query(self, request: Request, caller: Intake) -> dict[str, Any]:
         """
         Return a page of the messages that match, the oldest first: ``messages``, and ``next``, after which the next
         page begins, or null at the end. Parameters, all optional: the filters of `mpsr logs`; *after*: a sequence, or
         *last*: begin with the last N that match; *before*: end there; *limit*: how many (1000); *packed*: messages as
-        in hub.query.packed, and not as JSON shows them.
+        in hub.query.packed, and not as JSON shows them; *age_ms*: with *last*, the answer may be that old (0).
         """
         params = QueryParams(**values_of(request, _OF_QUERY))
         user = caller.user
@@ -82,11 +88,20 @@ class Messages:
             raise CommandError(text, code=TOO_MANY)
         user.queries += 1
         try:
-            selection = await self._selection(params, caller)
-            async with user.querying:
-                return await self._answer(request, caller, selection, params)
+            if params.age_ms and params.last and not params.packed:
+                rights = caller.gate.tags
+                same = msgspec.json.encode(msgspec.structs.replace(params, after=None, age_ms=0))
+                key = (rights.allow, rights.deny, is_own(caller.peer), same)
+                find = partial(self._find, request, caller, params)
+                return await self._newest.find(key, params.after or 0, params.last, params.age_ms / 1000, find)
+            return await self._find(request, caller, params)
         finally:
             user.queries -= 1
+
+    async def _find(self, request: Request, caller: Intake, params: QueryParams) -> dict[str, Any]:
+        selection = await self._selection(params, caller)
+        async with caller.user.querying:
+            return await self._answer(request, caller, selection, params)
 
     async def tail(self, request: Request, caller: Intake) -> AsyncIterator[dict[str, Any]]:
         """

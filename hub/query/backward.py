@@ -101,12 +101,14 @@ def last_tags(folder: str) -> set[str]:
 
 
 def _stretches(files: Files, first: int, lowest: int, below: int, count: int) -> Iterator[int]:
-    """Yield the sequences after which to read the segment *first*, from the end back to *lowest*."""
-    try:
-        with Segment(files, first) as segment:
-            low = min(below, segment.skip_to(SEQUENCE_MAX).sequence)
-    except OSError:  # the reader reports the reason, if it persists
-        low = lowest
+    """Yield the sequences after which to read the segment *first*, from *below* or its end back to *lowest*."""
+    low = below
+    if below == SEQUENCE_MAX:
+        try:
+            with Segment(files, first) as segment:
+                low = segment.skip_to(SEQUENCE_MAX).sequence
+        except OSError:  # the reader reports the reason, if it persists
+            low = lowest
     step = max(count, STRETCH_MIN)
     if low <= lowest:
         yield lowest
@@ -140,7 +142,9 @@ def _last_of(
 
 
 def _before(batches: Iterator[Batch | Gap], below: int) -> Iterator[Batch | Gap]:
+    """Yield what begins before *below*, and read nothing after it: at the end, it would be searched for damage."""
     for batch in batches:
-        if batch.sequence >= below:
+        if batch.sequence < below:
+            yield batch
+        if batch.sequence + batch.count >= below:
             return
-        yield batch

@@ -131,7 +131,8 @@ export class Live extends EventTarget {
     let calm = 0;
     while (!signal.aborted && calm < CALM) {
       const began = performance.now();
-      const { messages, isStart } = await pageBefore(this.rpc, { ...filters, after: cursor }, { count: SCREEN, signal });
+      const how = { count: SCREEN, signal, ageMs: FLUSH_MS }; // all pages that follow can have the same answer
+      const { messages, isStart } = await pageBefore(this.rpc, { ...filters, after: cursor }, how);
       if (messages.length) {
         const [first, last] = [messages[0].sequence, messages.at(-1).sequence];
         const gap = isStart ? 0 : first - cursor - 1;

@@ -7,10 +7,13 @@
  * Always true: messages are in the order of their sequences, without a hole between them that the query would fill.
  */
 
-/** Return `{messages, isStart}`: the last `count` messages before the sequence `before`, or the newest ones. */
-export async function pageBefore(rpc, filters, { before, count, signal }) {
-  const end = before === undefined ? {} : { before };
-  let page = await rpc.call("query", { ...filters, ...end, last: count }, { signal });
+/**
+ * Return `{messages, isStart}`: the last `count` messages before the sequence `before`, or the newest ones, of which the
+ * hub may give those of `ageMs` ago.
+ */
+export async function pageBefore(rpc, filters, { before, count, signal, ageMs }) {
+  const end = { ...(before !== undefined && { before }), ...(ageMs && { age_ms: ageMs }) };
+  let page = await rpc.call("query", { ...filters, ...end, last: count, limit: count }, { signal });
   const messages = page.messages;
   while (page.next !== null && messages.length < count) {
     page = await rpc.call("query", { ...filters, ...end, after: page.next, limit: count - messages.length }, { signal });
