@@ -26,6 +26,7 @@ from hub.service.settings import load
 from hub.wire.chunkid import pack_own
 from producers import Producer
 from tests.benchmarks import calls
+from tests.benchmarks.following import beside_pages
 from tests.benchmarks.peer import START_S, Failed, Peer, Process, Work
 from tests.benchmarks.peers.hub import Journal
 from tests.benchmarks.results import Unit
@@ -81,6 +82,7 @@ def units(seconds: float) -> Iterator[Unit]:
         "stalls, chunks": lambda folder: stalls(folder, seconds, "chunks"),
         "stalls, frames": lambda folder: stalls(folder, seconds, "frames"),
         "follow": lambda folder: follow(folder, seconds),
+        "pages, ingest": lambda folder: beside_pages(folder, seconds),
     }
     for name, run in measured.items():
         yield Unit("figures", name, run, rounds=1 if name in ONCE else 0)

@@ -347,6 +347,7 @@ FIGURES: list[tuple[str, str, str, str]] = [
     ("from `send` to the line of `logs -f`, 100,000 messages/s, p50", "follow", "ms_p50", "{:.1f} ms"),
     ("the same, p99", "follow", "ms_p99", "{:.1f} ms"),
     ("the load during it", "follow", "messages_per_s", "{:,.0f} messages/s"),
+    ("ingest beside ten pages that follow, against none", "pages, ingest", "ratio", TIMES),
 ]
 
 

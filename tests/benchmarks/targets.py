@@ -202,6 +202,12 @@ TARGETS: list[Target] = [
             ("the same with `--cache`", looking.CACHED, (0.5, 0.1)),
         )
     ),
+    Target(
+        "ingest beside ten pages that follow, against none",
+        (0.9, 0.97),
+        median("figures", "pages, ingest", "ratio"),
+        TIMES,
+    ),
     Target("ingest beside a `file` sink, against none", (0.6, 0.85), median("onward", "file, ingest", "ratio"), TIMES),
     *(
         Target(f"sinks: {name}", bounds, median("onward", series, figure, scale=1e-6), "{:.2f} M/s")

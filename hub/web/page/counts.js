@@ -5,11 +5,11 @@
  * time, except beside a histogram that takes long; when something else is asked for, what is being counted ends at once.
  */
 
+import { milliseconds, pause } from "./time.js";
+
 const EVERY_MS = 5000;
 /** The facets wait for the histogram no longer. */
 const SOON_MS = 2000;
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Counts {
   constructor(page) {
@@ -37,23 +37,30 @@ export class Counts {
   }
 
   async #count(filters, turn) {
-    const { histogram, facets, list, state } = this.page;
-    const counted = histogram.show(filters, list.range);
+    const { histogram, facets, state } = this.page;
+    const counted = histogram.show(filters, this.#range);
     await Promise.race([counted, pause(SOON_MS)]);
     if (turn === this.turn) await this.page.showChart();
     if (turn === this.turn) await facets.show(filters, state.get("q"));
     await counted;
   }
 
+  /** What the histogram is drawn over: what the journal holds, and the bounds that are given as times. */
+  get #range() {
+    const { list, state } = this.page;
+    const seconds = (text) => (/^\d{4}-.*T/.test(text) ? milliseconds(text) / 1000 : undefined);
+    return { ...list.range, from: seconds(state.get("from")), to: seconds(state.get("to")) };
+  }
+
   /** While the list is followed, count again: rarely, where counting takes long. */
   async follow() {
-    const { live, list, histogram, facets, state } = this.page;
+    const { live, histogram, facets, state } = this.page;
     for (let round = 1; ; round += 1) {
       await this.counting;
       const [began, turn] = [performance.now(), this.turn];
       if (live.isOn && !document.hidden && live.arrived !== this.countedAt) {
         this.countedAt = live.arrived;
-        await histogram.show(live.filters, list.range);
+        await histogram.show(live.filters, this.#range);
         if (round % 4 === 0 && live.isOn && turn === this.turn) await facets.show(live.filters, state.get("q"));
       }
       await pause(Math.max(EVERY_MS, 20 * (performance.now() - began)));

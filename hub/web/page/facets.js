@@ -1,8 +1,7 @@
 /**
  * The facets: for some fields, which values occur most often, and how often. A click filters.
  *
- * The counts are of all messages that match, not of those in memory. The groups that are open are counted one after the
- * other; the hub answers in stages.
+ * The counts are of all messages that match, not of those in memory. The hub answers in stages.
  *
  * Always true: what is closed or hidden costs nothing; an answer for an earlier query is ignored, and values that are
  * shown until the new ones come are marked as stale.
@@ -12,6 +11,7 @@ import { html, nothing, render } from "./vendor/lit-html.js";
 import { isAbort } from "./rpc.js";
 import { filterOf } from "./search.js";
 import { brief, grouped, oneLine } from "./text.js";
+import { pause } from "./time.js";
 
 /** What the hub knows about the writer of a message, and the level. Anything else is a field of the record. */
 export const FIXED = ["level", "tag", "comm", "pid", "uid", "unit", "container", "host"];
@@ -22,6 +22,8 @@ const LIMIT = 12;
 /** The hub tells no more values apart. */
 const DISTINCT_MAX = 10_000;
 const STORED = "mpsr.facets";
+/** A facet waits for the one before no longer. */
+const SOON_MS = 2000;
 
 export class Facets extends EventTarget {
   /** Sends `filter` with `{key, operator, value, isNegated}`, and `chart` with the name of what to count by. */
@@ -70,22 +72,31 @@ export class Facets extends EventTarget {
     this.work = new AbortController();
   }
 
+  /** Count by each of `names`, one after the other, except beside one that takes long. */
   async #count(names, signal) {
+    const all = [];
     for (const name of names) {
-      const by = nameOf(name);
-      const limit = this.limits.get(name) ?? LIMIT;
-      try {
-        await this.rpc.stream("counts", { ...this.filters, by: [by], limit }, (value) => {
-          this.values.set(name, value);
-          this.faults.delete(name);
-          this.stale.delete(name);
-          this.draw();
-        }, { signal });
-      } catch (error) {
-        if (isAbort(error)) return;
-        this.faults.set(name, error.message);
+      if (signal.aborted) return;
+      all.push(this.#countOne(name, signal));
+      await Promise.race([all.at(-1), pause(SOON_MS)]);
+    }
+    await Promise.all(all);
+  }
+
+  async #countOne(name, signal) {
+    const by = nameOf(name);
+    const limit = this.limits.get(name) ?? LIMIT;
+    try {
+      await this.rpc.stream("counts", { ...this.filters, by: [by], limit }, (value) => {
+        this.values.set(name, value);
+        this.faults.delete(name);
+        this.stale.delete(name);
         this.draw();
-      }
+      }, { signal });
+    } catch (error) {
+      if (isAbort(error)) return;
+      this.faults.set(name, error.message);
+      this.draw();
     }
   }
 
@@ -160,22 +171,23 @@ export class Facets extends EventTarget {
       return html`<p class="fault">${this.faults.get(name)} <button class="link" @click=${() => this.#again(name)}>Count again</button></p>`;
     }
     if (!value) return html`<p class="muted">counting…</p>`;
-    const isPartial = value.is_final === false && !this.stale.has(name);
+    const isPartial = value.is_final === false || this.stale.has(name);
     if (!value.rows.length) return html`<p class="muted">${isPartial ? "counting…" : "none"}</p>`;
     const most = Math.max(...value.rows.map(([, count]) => count));
     return html`<ul class=${this.stale.has(name) ? "stale" : ""} ?inert=${this.stale.has(name)}>
         ${value.rows.map(([[text], count]) => this.#value(name, text, count, count / most))}
       </ul>
-      ${value.others ? this.#others(name, value) : nothing} ${isPartial ? html`<p class="muted">so far; counting…</p>` : nothing}`;
+      ${value.others ? this.#others(name, value) : nothing} ${isPartial ? html`<p class="muted">${this.stale.has(name) ? "of an earlier search" : "so far"}; counting…</p>` : nothing}`;
   }
 
   #value(name, text, count, share) {
     const kind = text === null ? "" : filterOf(this.query, name, text);
     const level = name === "level" && text ? `level-${text}` : "";
     const title = `${grouped(count)} ${count === 1 ? "message" : "messages"}`;
-    const label = text === null ? "(none)" : oneLine(text, 200) || '""';
+    const isNone = text === null || (text === "" && FIXED.includes(name)); // no filter selects it
+    const label = isNone ? "(none)" : oneLine(text, 200) || '""';
     return html`<li class="value ${kind} ${level}">
-      <button class="in" title=${title} ?disabled=${text === null} aria-pressed=${kind === "in" ? "true" : "false"}
+      <button class="in" title=${title} ?disabled=${isNone} aria-pressed=${kind === "in" ? "true" : "false"}
           @click=${(event) => this.#filter(name, text, event.shiftKey)}>
         <span class="share" .style=${`width: ${Math.max(share * 100, 1)}%`}></span>
         <bdi class="label">${label}</bdi><span class="count">${brief(count)}</span>

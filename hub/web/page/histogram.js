@@ -77,7 +77,7 @@ export class Histogram extends TimePlot {
     const stacked = stackOf(rows, present);
     const xs = rows[0].map((_, bar) => this.value.begin_s + bar * this.value.step_s);
     const span = this.#span(xs[0], xs.at(-1) + this.value.step_s);
-    if (this.isPartial) { // a bar is as wide as the distance to the next
+    if (xs[0] > span[0] || xs.at(-1) + this.value.step_s < span[1]) { // a bar is as wide as the distance to the next
       xs.push(xs.at(-1) + this.value.step_s);
       for (const row of stacked) row.push(null);
     }
@@ -103,10 +103,14 @@ export class Histogram extends TimePlot {
     };
   }
 
-  /** Return from when to when the plot is: while it is counted, over all of the journal, so that nothing moves. */
+  /**
+   * Return from when to when the plot is: over the period that is asked for; while it is counted, over all of the
+   * journal, so that nothing moves.
+   */
   #span(begin, end) {
-    const { received } = this.range;
-    return this.isPartial && received ? [Math.min(begin, received[0]), Math.max(end, received[1])] : [begin, end];
+    const { received, from, to } = this.range;
+    const [first, last] = this.isPartial && received ? received : [begin, end];
+    return [Math.min(begin, from ?? first), Math.max(end, to ?? last)];
   }
 
   #hover(plot) {
@@ -125,6 +129,10 @@ export class Histogram extends TimePlot {
     if (this.fault) this.#offerAgain();
     else if (!value) this.caption.textContent = "";
     else if (bar === null) {
+      if (this.isPartial && !value.messages) {
+        this.caption.textContent = "counting…";
+        return;
+      }
       const unit = value.messages === 1 ? "message" : "messages";
       const step = value.messages ? `, a bar is ${time.duration(value.step_s)}` : "";
       this.caption.textContent = `${this.isPartial ? "so far " : ""}${grouped(value.messages)} ${unit}${step}`;

@@ -12,6 +12,7 @@
 import { pageBefore } from "./pages.js";
 import { BROKEN, isAbort } from "./rpc.js";
 import { asRows } from "./rows.js";
+import { pause } from "./time.js";
 
 const FLUSH_MS = 100;
 /** More than this in one flush is faster than the list should scroll: 5,000 a second. */
@@ -25,8 +26,6 @@ const PENDING_MAX = 2000;
 const BUSY_FLUSHES = 10;
 const SCREEN = 100;
 const CALM = 10;
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Live extends EventTarget {
   /** Sends the event `change` when it starts, stops, or has passed messages over. */

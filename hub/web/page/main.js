@@ -112,6 +112,7 @@ export class Page {
     if (current === "hub") this.hubView.start();
     else this.hubView.stop();
     if (current === "sql") this.sqlView.show(this.state.get("sql"));
+    if (current === "messages") this.#draw(); // the place was not known while the list was hidden
   }
 
   /** Show what the state asks for: the list, and around it what is counted. */

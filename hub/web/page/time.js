@@ -26,6 +26,9 @@ export function whole(text, isUtc, isShort = false) {
   return `${day} ${isShort ? clock.slice(0, 8) : clock}`;
 }
 
+/** Return after some milliseconds. */
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
 /** Return a time as somebody would type it: what `parse` has returned, in the viewer's zone. */
 export function typed(text, isUtc) {
   return /^\d{4}-.*T/.test(text) ? whole(text, isUtc).replace(/\.000$/, "") : text;

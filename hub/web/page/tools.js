@@ -6,6 +6,7 @@
 
 import { html, nothing, render } from "./vendor/lit-html.js";
 import { nameOf } from "./keys.js";
+import { tokens } from "./search.js";
 import { brief, grouped, oneLine } from "./text.js";
 import * as time from "./time.js";
 
@@ -65,7 +66,7 @@ export function drawStatus({ list, live, isUtc, rpc, histogram, state }) {
   render(
     html`<span>${top ? `${time.whole(top.time, isUtc, true)} ${time.zoneName(isUtc, new Date(time.milliseconds(top.time)))}` : ""}</span>
       <span id="place">${list.finding.isRunning ? "searching…" : list.rows.length ? placeOf(list) : ""}</span>
-      <span id="total">${isFiltered(state) ? totalOf(histogram) : ""}</span> ${behind}
+      <span id="total">${isFiltered(state) ? totalOf(list, histogram) : ""}</span> ${behind}
       <span>${rpc.state === "open" ? "" : rpc.state}</span>
       <span class="hints" aria-hidden="true">${HINTS.map(([key, text]) => html`<span><kbd>${nameOf(key)}</kbd> ${text}</span>`)}</span>`,
     $("status"),
@@ -92,11 +93,14 @@ function drawLiveButton(live, list) {
 
 const isFiltered = (state) => Boolean(state.get("q") || state.get("from") || state.get("to"));
 
-/** Return how many messages match, as far as it is known. */
-function totalOf({ value, isStale }) {
-  if (!value || isStale) return "";
-  const words = value.messages === 1 ? "1 message matches" : `${grouped(value.messages)} messages match`;
-  return value.is_final === false ? `${words} so far` : words;
+/** Return how many messages match, as far as it is known: from the list, if it has all of them. */
+function totalOf({ rows, finding, isStale }, histogram) {
+  const words = (count) => (count === 1 ? "1 message matches" : `${grouped(count)} messages match`);
+  if (rows.isStart && rows.isEnd && !finding.isRunning && !isStale) return words(rows.length);
+  const { value } = histogram;
+  if (!value || histogram.isStale) return "";
+  if (!histogram.isPartial) return words(value.messages);
+  return value.messages > rows.length ? `${words(value.messages)} so far` : "counting…";
 }
 
 function placeOf({ range, topMessage }) {
@@ -111,7 +115,8 @@ export function drawSearching(page) {
   const isCancelled = finding.state === "cancelled";
   $("searching").hidden = !finding.isRunning && !isCancelled;
   if ($("searching").hidden) return;
-  const share = `${Math.floor(finding.share * 100)} % of the journal searched`;
+  const place = page.state.get("from") || page.state.get("to") ? "period" : "journal";
+  const share = `${Math.floor(finding.share * 100)} % of the ${place} searched`;
   const found = list.isStale || !list.rows.length ? "" : `, ${grouped(list.rows.length)} found so far`;
   const seconds = Math.floor((performance.now() - finding.began) / 1000);
   const query = oneLine(page.state.get("q"), 80);
@@ -122,6 +127,17 @@ export function drawSearching(page) {
           <button @click=${() => actions.cancel()}>Cancel <kbd>Esc</kbd></button>`,
     $("searching"),
   );
+}
+
+/** Return the two words of a text that is searched for, and the search for them in any order; nothing for other texts. */
+function wordsIn(q) {
+  const [words, others] = [[], []];
+  for (const token of tokens(q)) (token.kind === "text" && !token.isNegated ? words : others).push(token);
+  const each = words.length === 1 ? words[0].value.split(/\s+/) : words.map(({ value }) => value);
+  if (each.length !== 2 || others.some(({ kind }) => kind === "regex" || kind === "text")) return ["", ""];
+  const [one, other] = each.map((word) => word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
+  const expression = `/${one}.*${other}|${other}.*${one}/${each.join("") === each.join("").toLowerCase() ? "i" : ""}`;
+  return [each.join(" "), [...others.map(({ start, end }) => q.slice(start, end)), expression].join(" ")];
 }
 
 /** Draw what stands in the place of a list without rows. */
@@ -136,7 +152,13 @@ export function drawEmpty({ list, state, actions, fault, rpc }) {
   else if (fault) content = html`<p>The search cannot be understood.</p><p>${fault}</p>`;
   else if (rpc.state === "refused") content = html`<p>Not allowed</p>`;
   else if (rpc.state !== "open") content = html`<p class="muted">Connecting…</p>`;
-  else if (isFiltered(state)) content = html`<p>No message matches.</p><p><button @click=${clear}>Clear the search</button> <button @click=${() => actions.help()}>How to search</button></p>`;
+  else if (isFiltered(state)) {
+    const [phrase, both] = wordsIn(state.get("q"));
+    const search = () => state.set({ q: both, at: "", context: "" });
+    content = html`<p>No message matches.</p>
+      ${phrase ? html`<p>The words <b>${oneLine(phrase, 80)}</b> are searched for as they stand, with the space. <button @click=${search}>Search for both words</button></p>` : nothing}
+      <p><button @click=${clear}>Clear the search</button> <button @click=${() => actions.help()}>How to search</button></p>`;
+  }
   else content = html`<p>No messages yet.</p><p>They appear here as they arrive. Try: <kbd>mpsr send 'hello'</kbd></p>`;
   render(content, $("empty"));
 }

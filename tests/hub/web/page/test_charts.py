@@ -84,7 +84,7 @@ def test_a_chart_by_a_field(page: Browser) -> None:
 
 
 def test_a_histogram_that_is_being_counted_covers_the_whole_journal(page: Browser) -> None:
-    """Its axis is that of all messages and it is marked, until everything is counted."""
+    """Its axis is that of all messages and it is marked, until everything is counted; one of a period covers that."""
     shown = """const { Histogram } = await import("./page/histogram.js");
         const [box, caption] = [document.createElement("div"), document.createElement("p")];
         const value = { begin_s: 7200, step_s: 60, levels: ["info"], counts: [[5]], messages: 5 };
@@ -97,6 +97,13 @@ def test_a_histogram_that_is_being_counted_covers_the_whole_journal(page: Browse
             }
         } });
         await histogram.show({}, { received: [3600, 10800] });
+        await histogram.show({}, { received: [7200, 7210], from: 7000, to: 8000 });
         return seen;"""
     said = "5 messages, a bar is 1 min"
-    assert page.module(shown) == [[3600, 10800, "partial", f"so far {said}"], [7200, 7260, "", said]]
+    partial, whole = ["partial", f"so far {said}"], ["", said]
+    assert page.module(shown) == [
+        [3600, 10800, *partial],
+        [7200, 7260, *whole],
+        [7000, 8000, *partial],
+        [7000, 8000, *whole],
+    ]

@@ -113,6 +113,16 @@ def test_a_search_can_be_cancelled(page: Browser) -> None:
     page.wait(lambda: [row["sequence"] for row in page.rows()] == [NEEDLE])
 
 
+def test_two_words_that_do_not_follow_each_other(page: Browser) -> None:
+    """Where no message has them with a space between, the page offers to search for both, in any order."""
+    page.search("tune xylophone")
+    page.wait(lambda: "tune xylophone are searched for as they stand" in page.text("#empty"))
+    page.wait(lambda: page.text("#total") == "0 messages match")
+    page.click("#empty button")
+    page.wait(lambda: [row["sequence"] for row in page.rows()] == [NEEDLE])
+    assert page.js("return document.getElementById('query').value") == "/tune.*xylophone|xylophone.*tune/i"
+
+
 def test_a_search_says_how_far_it_is(page: Browser) -> None:
     """A journal is searched from its end in stretches: the newest hits come first, and the share grows."""
     script = """const { searchBack } = await import("./page/pages.js");
