@@ -248,6 +248,27 @@ def test_a_copy_of_a_file_that_is_gone(rig: Rig) -> None:
     assert rig.read() == ["new", "3"]
 
 
+@pytest.mark.parametrize("is_away", [False, True])
+@pytest.mark.parametrize("size", [filecheck.BEGIN_BYTES - 1, filecheck.BEGIN_BYTES])
+def test_a_copy_of_a_file_of_which_little_was_read(rig: Rig, size: int, *, is_away: bool) -> None:
+    """If it is gone, what begins with these few bytes may be a new file: it is read from its start, not lost."""
+    first = "x" * (size - 1)
+    rig.start()
+    rig.write("app.log", first + "\n")
+    rig.all()
+    rig.it.close()
+    rig.write("app.log", "new\n")
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    os.truncate(rig.folder / "app.log", 0)
+    if is_away:
+        (rig.folder / "away").mkdir()
+        rig.rename("app.log", "away/app.log")
+    rig.write("app.log", "3\n")
+    rig.start()
+    again = [first] if is_away and size < filecheck.BEGIN_BYTES else []
+    assert rig.read() == [*again, "new", "3"]
+
+
 def test_a_copy_of_a_file_that_was_truncated_before_it_was_read(rig: Rig) -> None:
     """It was left aside as a copy; when the file turns out to have something else, it is read before that."""
     rig.start()

@@ -35,7 +35,7 @@ from hub.sources.kinds import Files
 from hub.sources.values import GlobPath, Multiline
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.system.files.life import Inline, Life
-from tests.system.files.model import Contents, Inode, Line, World, expected
+from tests.system.files.model import PART_BYTES_MIN, Contents, Inode, Line, World, expected
 from tests.system.files.virtualloop import Clock, Died, VirtualLoop
 
 HERE = Path("/proc/self/cwd")
@@ -173,7 +173,7 @@ class History:
         self.patch.chdir(self.folder)
         self.patch.setattr(turn, "_UNNOTICED_S", 1e9)  # a slow machine changes nothing
         self.patch.setattr(turn, "TURN_S", 1e9)
-        self.patch.setattr(filecheck, "BEGIN_BYTES", 17)  # the shortest line: no two are alike
+        self.patch.setattr(filecheck, "BEGIN_BYTES", PART_BYTES_MIN + 1)  # a file may begin with the rest of a line
         for name in LOOKED_AT:
             self.patch.setattr(os, name, self.watched(name, getattr(os, name)))
         gc.disable()

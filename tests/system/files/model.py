@@ -31,6 +31,8 @@ STEP_S = 0.05
 """How long one step of a program takes: more than a tick of the clock that stamps files."""
 LINE_BYTES_MAX = 400
 """The limit that the collector has in these tests."""
+PART_BYTES_MIN = 12
+"""Of a line that is not written at once, the beginning and the rest have at least so many bytes: no two are alike."""
 GENERATIONS = 3
 """How many a rotation keeps."""
 _LETTERS = bytes(b"abcdefghijklmno "[number % 16] for number in range(256))
@@ -248,7 +250,7 @@ class World:
         self.open(log)
         self.finish_line(log)
         text = self.unique(self.rng.randrange(40, 120))
-        cut = self.rng.randrange(12, len(text) - 12)
+        cut = self.rng.randrange(PART_BYTES_MIN, len(text) - PART_BYTES_MIN)
         contents = self.of(log)
         self.say(f"{log.name}: half a line, {text[:8].decode()}")
         self.append(log, text[:cut])
