@@ -1,7 +1,8 @@
 /**
  * The facets: for some fields, which values occur most often, and how often. A click filters.
  *
- * The counts are of all messages that match, not of those in memory. The hub answers in stages.
+ * The counts are of all messages that match, not of those in memory. First come the groups that the hub may know from
+ * its indexes, then all others at once, for which it reads the messages; the hub answers in stages.
  *
  * Always true: what is closed or hidden costs nothing; an answer for an earlier query is ignored, and values that are
  * shown until the new ones come are marked as stale.
@@ -18,11 +19,13 @@ export const FIXED = ["level", "tag", "comm", "pid", "uid", "unit", "container",
 const NAMES = {
   level: "Level", tag: "Tag", comm: "Program", pid: "Process", uid: "User", unit: "Unit", container: "Container", host: "Host",
 };
+const INDEXED = ["level", "tag"];
 const LIMIT = 12;
-/** The hub tells no more values apart. */
+/** The hub tells no more values apart, of all groups that are counted together, and counts no more groups together. */
 const DISTINCT_MAX = 10_000;
+const TOGETHER_MAX = 16;
 const STORED = "mpsr.facets";
-/** A facet waits for the one before no longer. */
+/** A reading waits for the one before no longer. */
 const SOON_MS = 2000;
 
 export class Facets extends EventTarget {
@@ -72,30 +75,38 @@ export class Facets extends EventTarget {
     this.work = new AbortController();
   }
 
-  /** Count by each of `names`, one after the other, except beside one that takes long. */
+  /** Count by each of `names`, one reading after the other, except beside one that takes long. */
   async #count(names, signal) {
+    const others = names.filter((name) => !INDEXED.includes(name));
+    const parts = [names.filter((name) => INDEXED.includes(name))];
+    for (let at = 0; at < others.length; at += TOGETHER_MAX) parts.push(others.slice(at, at + TOGETHER_MAX));
     const all = [];
-    for (const name of names) {
+    for (const part of parts.filter(({ length }) => length)) {
       if (signal.aborted) return;
-      all.push(this.#countOne(name, signal));
+      all.push(this.#countTogether(part, signal));
       await Promise.race([all.at(-1), pause(SOON_MS)]);
     }
     await Promise.all(all);
   }
 
-  async #countOne(name, signal) {
-    const by = nameOf(name);
-    const limit = this.limits.get(name) ?? LIMIT;
+  async #countTogether(names, signal) {
+    const limits = names.map((name) => this.limits.get(name) ?? LIMIT);
+    const asked = { ...this.filters, by: names.map(nameOf), apart: true, limit: Math.max(...limits) };
+    const distinctMax = Math.floor(DISTINCT_MAX / names.length);
     try {
-      await this.rpc.stream("counts", { ...this.filters, by: [by], limit }, (value) => {
-        this.values.set(name, value);
-        this.faults.delete(name);
-        this.stale.delete(name);
+      await this.rpc.stream("counts", asked, ({ apart, ...rest }) => {
+        names.forEach((name, at) => {
+          const { rows, others, ...counted } = apart[at];
+          const more = rows.slice(limits[at]).reduce((sum, [, messages]) => sum + messages, 0);
+          this.values.set(name, { ...counted, ...rest, rows: rows.slice(0, limits[at]), others: others + more, distinctMax });
+          this.faults.delete(name);
+          this.stale.delete(name);
+        });
         this.draw();
       }, { signal });
     } catch (error) {
       if (isAbort(error)) return;
-      this.faults.set(name, error.message);
+      for (const name of names) this.faults.set(name, error.message);
       this.draw();
     }
   }
@@ -198,14 +209,14 @@ export class Facets extends EventTarget {
     </li>`;
   }
 
-  #others(name, { rows, others, distinct }) {
+  #others(name, { rows, others, distinct, distinctMax }) {
     const more = () => {
       this.limits.set(name, (this.limits.get(name) ?? LIMIT) * 4);
       this.#again(name);
     };
     const isMore = (this.limits.get(name) ?? LIMIT) < 200;
     const shown = rows.filter(([[value]]) => value !== null).length;
-    const values = distinct > shown ? `of ${grouped(distinct)}${distinct >= DISTINCT_MAX ? " or more" : ""} values; ` : "";
+    const values = distinct > shown ? `of ${grouped(distinct)}${distinct >= distinctMax ? " or more" : ""} values; ` : "";
     return html`<p class="muted" title="${grouped(others)} messages have other values">
       ${values}${brief(others)} in others ${isMore ? html`<button class="link" @click=${more}>more</button>` : nothing}
     </p>`;

@@ -99,6 +99,25 @@ def test_the_list_comes_first(page: Browser) -> None:
     assert methods[:2] == ["timeline", "counts"]
 
 
+def test_facets_are_counted_together(page: Browser) -> None:
+    """The hub reads once for all that it does not know from its indexes; each has its own number of values."""
+    for name in ("pid", "uid"):
+        page.find(f'[data-name="{name}"] .facet-name').click()
+    page.wait(lambda: page.js("return document.querySelectorAll('#facets ul').length") == 5)
+    sent(page)
+    page.search("level:error")
+    page.wait(lambda: is_counted(page, len(ERRORS)))
+    page.wait(lambda: not page.js("return document.querySelector('#facets .stale')"))
+    page.wait(lambda: "counting…" not in page.text("#facets"))
+    counted = [each["params"] for each in sent(page) if each["method"] == "counts"]
+    assert [(each["by"], each["apart"]) for each in counted] == [
+        (["level", "tag"], True),
+        (["comm", "pid", "uid"], True),
+    ]
+    for name in ("pid", "uid"):
+        page.find(f'[data-name="{name}"] .facet-name').click()
+
+
 def test_a_search_can_be_cancelled(page: Browser) -> None:
     """Escape ends it: no row of the old search is left, what was typed stays, and a button searches again."""
     page.js(HOLD_ALL)
