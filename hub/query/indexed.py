@@ -62,26 +62,30 @@ def counted(folder: str, query: Query, after: int) -> Iterator[Counts | Iterable
     of all tags and levels, not only of those that are wanted.
 
     The counts come first, because they are there at once; then the messages of the other segments, the newest segment
-    first.
+    first. Of a segment with an index, only the groups of blocks are read that can have wanted times, tags and levels.
     """
     if not query.is_counted:
         yield from wanted_after(query, batches(folder, query, after), after)
         return
     reading = _Reading(folder, query, after)
-    begin, unknown = reading.begin, list[tuple[int, int]]()
+    begin, unknown = reading.begin, list[tuple[int, int, Place | None]]()
     for segment in reading.segments():
         counts = segment.counts()
         if counts is not None and query.contains(counts.first_received, counts.last_received):
             yield counts
-            unknown.append((begin, segment.first))
+            unknown.append((begin, segment.first, None))
+        elif (ranges := segment.wanted(query)) is not None:
+            unknown.append((begin, segment.first, None))
+            unknown += [(place.sequence, end, place) for place, end in ranges]
         else:
-            unknown.append((begin, segment.following))
+            unknown.append((begin, segment.following, None))
         begin = segment.following
-    unknown.append((begin, SEQUENCE_MAX))
+    unknown.append((begin, SEQUENCE_MAX, None))
     start = unknown[0][0]
-    for first, end in reversed(unknown):
-        if first < end and (first == start or reading.has_segment(first)):  # what expires meanwhile is not missing
-            yield from _later(query.counted_groups(reading.between(first, end)), after)
+    for first, end, place in reversed(unknown):
+        head = first if place is None else place.segment
+        if first < end and (first == start or reading.has_segment(head)):  # what expires meanwhile is not missing
+            yield from _later(query.counted_groups(reading.between(first, end, place)), after)
             yield ()  # who counts in steps looks at the clock
 
 
@@ -123,10 +127,10 @@ class _Reading:
         """Leave out everything before *sequence*."""
         self._next = max(self._next, sequence)
 
-    def between(self, begin: int, end: int) -> Iterator[Batch | Gap]:
-        """Yield everything from the sequence *begin* to before *end*, wherever it was."""
+    def between(self, begin: int, end: int, place: Place | None) -> Iterator[Batch | Gap]:
+        """Yield everything from the sequence *begin*, whose *place* may be known, to before *end*, wherever it was."""
         self._next = begin
-        yield from self.until(end)
+        yield from self.until(end, place)
 
     def until(self, end: int, place: Place | None = None) -> Iterator[Batch | Gap]:
         """Yield everything before the sequence *end*, from *place* on if it is given, else from where it was."""
