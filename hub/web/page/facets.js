@@ -41,6 +41,7 @@ export class Facets extends EventTarget {
     this.faults = new Map();
     this.stale = new Set();
     this.isWaiting = false;
+    this.isAged = false; // `show` is about to count
     this.query = "";
     this.filters = {};
     const known = readStored(stored);
@@ -50,7 +51,7 @@ export class Facets extends EventTarget {
 
   /** Count for these filters, which `query` stands for; return when all is counted. Where it is hidden, when it is shown. */
   async show(filters, query) {
-    [this.filters, this.query] = [filters, query];
+    [this.filters, this.query, this.isAged] = [filters, query, false];
     this.#stop();
     this.draw();
     this.isWaiting = !this.box.checkVisibility();
@@ -65,6 +66,7 @@ export class Facets extends EventTarget {
   /** End what is being counted, and mark what is shown as that of an earlier query. */
   age() {
     this.#stop();
+    this.isAged = true;
     this.faults.clear();
     this.stale = new Set(this.values.keys());
     this.draw();
@@ -113,7 +115,7 @@ export class Facets extends EventTarget {
 
   #again(name) {
     this.faults.delete(name);
-    this.#count([name], this.work.signal);
+    if (!this.isAged) this.#count([name], this.work.signal);
     this.draw();
   }
 
