@@ -8,6 +8,7 @@ import { showAlert } from "./alert.js";
 import { showDownload, showHelp, showPeriod, showSaved } from "./dialogs.js";
 import { isAbort } from "./rpc.js";
 import { TABLE } from "./keys.js";
+import { pageAfter } from "./pages.js";
 import { milliseconds, rfc3339 } from "./time.js";
 import { switchTheme } from "./theme.js";
 
@@ -165,12 +166,15 @@ export class Actions {
   async goToTime(seconds) {
     const { list, live, rpc } = this.page;
     live.stop();
+    this.work.abort();
+    this.work = new AbortController();
     try {
-      const { messages } = await rpc.call("query", { ...list.filters, since: rfc3339(seconds), limit: 1 });
+      const filters = { ...list.filters, since: rfc3339(seconds) };
+      const { messages } = await pageAfter(rpc, filters, { after: 0, count: 1, signal: this.work.signal });
       if (messages.length) await list.select(messages[0].sequence);
       else await list.toEnd();
     } catch (error) {
-      this.page.notice(error);
+      if (!isAbort(error)) this.page.notice(error);
     }
   }
 

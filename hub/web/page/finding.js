@@ -40,7 +40,7 @@ export class Finding {
     const bounds = { ...(since && { since }), ...(until && { until }) };
     const [newest, oldest] = await Promise.all([
       this.rpc.call("query", { ...bounds, last: 1 }, { signal: this.signal }),
-      this.rpc.call("query", { ...bounds, limit: 1 }, { signal: this.signal }),
+      pageAfter(this.rpc, bounds, { after: 0, count: 1, signal: this.signal }),
     ]);
     const [[begin], [end]] = [oldest.messages, newest.messages];
     const received = begin && end ? [begin, end].map((message) => milliseconds(message.received) / 1000) : null;

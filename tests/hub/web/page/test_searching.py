@@ -158,6 +158,20 @@ def test_a_search_says_how_far_it_is(page: Browser) -> None:
     assert page.module(script, 1) == [[[[99_000], 80_001]], [99_000], False]
 
 
+def test_the_beginning_of_a_period_is_found_also_if_it_takes_long(page: Browser) -> None:
+    """The hub answers after a second, with what it has found by then: the page asks again from there."""
+    script = """const { Finding } = await import("./page/finding.js");
+        const [oldest, newest] = ["14:00:00", "14:10:00"].map(
+            (clock, index) => ({ sequence: 70 + 20 * index, received: `2026-11-27T${clock}Z` }));
+        const rpc = { async call(_, { last, after }) {
+            if (last) return { messages: [newest], next: null };
+            return after < 60 ? { messages: [], next: 60 } : { messages: [oldest], next: 70 };
+        } };
+        const { first, last, received } = await new Finding(rpc, { since: "1h" }, () => {}).measure();
+        return [first, last, received[1] - received[0]];"""
+    assert page.module(script) == [70, 90, 600]
+
+
 def test_escape_in_the_search_box_keeps_what_was_typed(page: Browser) -> None:
     """The first Escape closes the list of completions; none drops what was typed, and Enter searches for it."""
     page.press("/", "xylo tag")
