@@ -128,7 +128,7 @@ def courses() -> Iterator[dict[str, Course]]:
         for course in courses:
             stack.callback(course.close)
         send_all(courses, 50)
-        eventually(lambda: stored(host, courses) and all(course.stored for course in courses), "all have begun")
+        eventually(lambda: stored(host, courses) and all(course.stored for course in courses), "all have begun", BACK_S)
         for course in courses:
             course.before = course.stored
         send_all(courses, 100)
@@ -177,6 +177,7 @@ def send_all(courses: list[Course], count: int) -> None:
             course.send()
 
 
+@pytest.mark.timeout(300, method="signal")  # the first waits for the whole history, which has limits of its own
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_kill_in_the_middle(courses: dict[str, Course], name: str) -> None:
     """
