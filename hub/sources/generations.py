@@ -89,6 +89,13 @@ class Other(NamedTuple):
     settled_ns: int = 0
     size: int = 0
 
+    @property
+    def is_truncated(self) -> bool:
+        """Whether it does not have what was read of it any more."""
+        if self.fd == -1 or self.reached is None or not self.reached.offset:
+            return False
+        return not has_mark(self.fd, self.reached.offset, self.reached.mark)
+
 
 class Known(NamedTuple):
     """

@@ -104,9 +104,6 @@ class Rotations:
             searching.incomplete.pop(path, None)
             return Search(path)
         with contextlib.ExitStack() as opened:
-            if any(searching.is_truncated(file, opened) for file in files[-TRUNCATED_MAX:]):
-                searching.incomplete.setdefault(path, folder.looked_ns)
-                return Search(path)  # its copies are older, and are found when it is read
             known = searching.known(path, opened)
             try:
                 dir_fd = open_folder(folder_path)
@@ -118,6 +115,10 @@ class Rotations:
             except OSError:
                 return Search(path, folder, is_steady=False)
             others = [searching.find_in(other, base, path, known) for other in elsewhere]
+            # Asked after the search, which may have found what was copied after a truncation during it.
+            if any(other.is_truncated for other in known.others[-TRUNCATED_MAX:]):
+                searching.incomplete.setdefault(path, folder.looked_ns)
+                return Search(path)  # its copies are older, and are found when it is read
         has_copies = any(each.has_copies for each in (found, *others))
         unread = [file for file in files if not file.offset] if has_copies else []
         for file in unread:

@@ -177,12 +177,6 @@ class Searching:
         return [generations.Other(fd, identity.born_ns)] if is_one else []
 
     @staticmethod
-    def is_truncated(file: Followed, opened: contextlib.ExitStack) -> bool:
-        """Return whether *file* has nothing of what was read of it."""
-        fd = _descriptor(file, opened)
-        return file.offset > 0 and fd != -1 and not has_mark(fd, file.offset, file.mark)
-
-    @staticmethod
     def has(file: Followed, reached: generations.Reached, opened: contextlib.ExitStack) -> bool:
         """Return whether *file* begins with what was *reached* in another one."""
         fd = _descriptor(file, opened)

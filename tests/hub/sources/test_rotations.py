@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from typing import Any
 
 import pytest
 
@@ -538,6 +539,42 @@ def test_a_look_before_a_truncation_is_seen(rig: Rig) -> None:
     rig.look()
     assert rig.read() == ["2", *["3"] * 50]
     assert rig.it.next_look_in is not None
+
+
+def test_a_file_that_is_truncated_while_its_generations_are_searched_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The younger of its copies is not taken before the older one, which is found when the file is read."""
+    old, log, search = rig.folder / "old", rig.folder / "app.log", generations.find
+
+    def rotate() -> None:
+        for n in (2, 1):
+            if (old / f"app.log.{n}").exists():
+                rig.rename(f"old/app.log.{n}", f"old/app.log.{n + 1}")
+        shutil.copyfile(log, old / "app.log.1")
+        os.truncate(log, 0)
+
+    def find(*args: Any, **kwargs: Any) -> generations.Found:
+        monkeypatch.undo()
+        rotate()
+        rig.write("app.log", "2\n" * 40)
+        rotate()
+        rig.write("app.log", "3\n")
+        return search(*args, **kwargs)
+
+    old.mkdir()
+    rig.globs.append(f"{old}/*")
+    rig.start()
+    rig.write("app.log", LONG)
+    rig.all()
+    rotate()
+    rig.write("app.log", "1\n" * 40)
+    rig.all()
+    rig.it.close()
+    rig.write("app.log", "last\n")
+    monkeypatch.setattr(generations, "find", find)
+    rig.start()
+    assert rig.read() + rig.all() == ["last", *["2"] * 40, "3"]
 
 
 def test_looks_before_the_truncation_of_a_renamed_file_is_seen(rig: Rig) -> None:
