@@ -15,6 +15,7 @@ LOCKED := $(VENV)/.locked-$(PYTHON_VERSION)
 INSTALLED := $(VENV)/.installed-$(PYTHON_VERSION)
 # Tests of whole processes use a processor for about half of their time, and wait for the rest. So there are two workers
 # for each processor, up to four.
+# A worker that a hanging test has ended is not replaced: with files as units, pytest-xdist then waits for ever.
 WORKERS = $(shell $(VENV)/bin/python -c 'import os; print(min(len(os.sched_getaffinity(0)) * 2, 4))')
 # Directories too: their time changes when a file goes.
 SOURCES := $(shell find hub producers -name __pycache__ -prune -o -print)
@@ -31,7 +32,7 @@ UV := uv==0.13.8
 
 # Nothing that runs here may import the checkout instead of the wheel.
 export PYTHONSAFEPATH := 1
-# Reading the tests takes twice as long if what is compiled may not be kept.
+# Several processes read the tests, which takes each of them twice as long if none may keep what it has compiled.
 unexport PYTHONDONTWRITEBYTECODE
 # Hypothesis would import Trio, which Selenium has installed, in each of them.
 export HYPOTHESIS_NO_PLUGINS := 1
@@ -48,7 +49,7 @@ run: $(INSTALLED) ## hub and producers in one process, on this terminal
 
 test: lint $(INSTALLED) ## lint, tests against the built wheel, coverage (not with ARGS); CI also runs `make docs`
 	@echo "== pytest"
-	@$(VENV)/bin/pytest --workers $(WORKERS) $(ARGS)
+	@$(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadfile --max-worker-restart 0 $(ARGS)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory coverage)
 
 test-all: ## `make test` on every Python from 3.11 on of this machine, each in an environment of its own

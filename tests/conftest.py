@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import re
 import shutil
@@ -19,7 +20,6 @@ from hypothesis import HealthCheck, settings
 from tests.certificates import Certificates, make_certificates
 from tests.support import HubProcess, descriptors
 from tests.turns import turn
-from tests.workers import FOLDER, Workers, compile_tests
 
 # A shared machine sometimes stalls. That is no failure, neither in a test nor while Hypothesis draws its
 # examples; a hang meets pytest's timeout.
@@ -130,15 +130,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Long forms of tests whose short form is always run."""
     parser.addoption("--kills", type=int, default=12, help="how many processes the kill test kills (12)")
     parser.addoption("--seed", type=int, default=1, help="seed of the kill test's history (1)")
-    parser.addoption("--workers", type=int, default=1, help="how many processes run the tests (1), a file each")
-    parser.addoption("--each", action="store_true", help="each worker takes a test at a time, not a file")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout: the time in which a test waits does not count
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """With several workers: a test marked `alone` waits until no other runs, and all others wait for it."""
-    if (folder := item.config.stash.get(FOLDER, None)) is None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
+    folder = Path(item.config.getoption("basetemp")).parent  # of all workers
     with turn(folder, alone=item.get_closest_marker("alone") is not None):
         return (yield)
 
@@ -182,21 +181,17 @@ def hub(tmp_path: Path) -> Iterator[HubProcess]:
         yield hub
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, begin with the files that take longest."""
-    if config.option.workers > 1:
+    if "PYTEST_XDIST_WORKER" in os.environ:
         order = {ROOT / f"{name}.py": at for at, name in enumerate(FIRST)}
         items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.hookimpl(tryfirst=True)  # the plugin of Hypothesis reads its option in the same hook
 def pytest_configure(config: pytest.Config) -> None:
-    """
-    Run the tests in the workers that are asked for, and take the seed of Hypothesis from the environment. Without one,
-    CI draws the same examples each time.
-    """
-    if config.option.workers > 1:
-        config.pluginmanager.register(Workers(config.option.workers, each=config.option.each))
+    """Take the seed of Hypothesis from the environment. Without one, CI draws the same examples each time."""
+    config.option.loadscopereorder = False  # of xdist: it would sort the files by the number of their tests
     if seed := os.environ.get(HYPOTHESIS_SEED):
         config.option.hypothesis_seed = str(int(seed))
         settings.register_profile("mpsr", settings.get_profile("mpsr"), derandomize=False)
@@ -204,14 +199,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+def pytest_collection() -> Generator[None, object, object]:
     """Collect the tests without the garbage collector: nearly everything that is made then stays."""
     gc.disable()
-    if session.config.option.workers > 1:
-        compile_tests(ROOT, session.config.option.workers)
+    _compile_part()
     found = yield
     gc.enable()
     return found
+
+
+def _compile_part() -> None:
+    """
+    With several workers, each compiles another part of the tests, and finds the rest compiled: in a new checkout, all
+    of them would compile all files at the same time.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers == 1:
+        return
+    number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    for path in sorted(ROOT.rglob("test_*.py"))[number::workers]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # raised again when it is collected
+            importlib.import_module(".".join(path.relative_to(ROOT.parent).with_suffix("").parts))
 
 
 def pytest_collection_finish() -> None:

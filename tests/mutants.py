@@ -247,7 +247,9 @@ class Copy:
             else:
                 shutil.copy(source, folder / name)
         (folder / "tmp").mkdir()
-        self._env = {**os.environ, "PYTHONPATH": str(folder), "PYTHONSAFEPATH": ""}
+        # A run of its own: as a worker of another one, it would import tests that it does not run.
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST_")}
+        self._env = {**ours, "PYTHONPATH": str(folder), "PYTHONSAFEPATH": ""}
 
     def passes(self, tests: Sequence[str], timeout_s: float, *, keeps_compiled: bool = True) -> bool:
         """Return whether the tests pass, within the time. What is compiled is kept for later runs, or not."""
