@@ -10,7 +10,7 @@ import pytest
 
 from tests.docs.pages import PAGES, blocks_of, name_of, run, stable
 
-pytestmark = pytest.mark.timeout(100, method="signal")  # one that hangs fails, and the run goes on
+pytestmark = pytest.mark.timeout(240, method="signal")  # one that hangs fails, and the run goes on
 
 RUN = [page for page in PAGES if any(block.runs for block in blocks_of(page))]
 
