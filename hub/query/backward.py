@@ -102,13 +102,11 @@ def last_tags(folder: str) -> set[str]:
 
 def _stretches(files: Files, first: int, lowest: int, below: int, count: int) -> Iterator[int]:
     """Yield the sequences after which to read the segment *first*, from *below* or its end back to *lowest*."""
-    low = below
-    if below == SEQUENCE_MAX:
-        try:
-            with Segment(files, first) as segment:
-                low = segment.skip_to(SEQUENCE_MAX).sequence
-        except OSError:  # the reader reports the reason, if it persists
-            low = lowest
+    try:
+        with Segment(files, first) as segment:
+            low = min(below, segment.skip_to(below).sequence)  # what is asked for may end far beyond the journal
+    except OSError:  # the reader reports the reason, if it persists
+        low = lowest
     step = max(count, STRETCH_MIN)
     if low <= lowest:
         yield lowest
