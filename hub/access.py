@@ -156,7 +156,7 @@ class TagRights:
     def __init__(self, allow: Iterable[str] = (), deny: Iterable[str] = ()) -> None:
         self.allow: tuple[str, ...] = tuple(allow)
         self.deny: tuple[str, ...] = tuple(deny)
-        self.may_read: Callable[[str], bool] = _reads(_match(self.allow), _match(self.deny))
+        self.may_read: Callable[[str], bool] = _reads(self.allow, self.deny)
         """Return whether messages under a tag may be read."""
 
     def __bool__(self) -> bool:
@@ -164,9 +164,14 @@ class TagRights:
         return bool(self.allow) and "*" not in self.deny
 
 
-def _reads(allow: Callable[[str], object], deny: Callable[[str], object]) -> Callable[[str], bool]:
-    """Return a function that remembers some tags: readers ask for each batch."""
-    return functools.lru_cache(maxsize=_TAGS_KEPT)(lambda tag: allow(tag) is not None and deny(tag) is None)
+@functools.lru_cache(maxsize=64)
+def _reads(allow: tuple[str, ...], deny: tuple[str, ...]) -> Callable[[str], bool]:
+    """
+    Return a function that remembers some tags, because readers ask for each batch. All peers with the same rights have
+    the same one: tags may be long.
+    """
+    allows, denies = _match(allow), _match(deny)
+    return functools.lru_cache(maxsize=_TAGS_KEPT)(lambda tag: allows(tag) is not None and denies(tag) is None)
 
 
 def _match(globs: tuple[str, ...]) -> Callable[[str], object]:

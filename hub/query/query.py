@@ -48,8 +48,11 @@ _SYSLOG_WORDS = (
 ).replace(b" ", b"\n")
 _FEW = 4
 """As many messages are decoded one by one: to treat them together would take longer."""
-_TAGS_KEPT = 128
-"""Tags of which it is remembered whether they are wanted: in a journal of small batches, few tags take turns."""
+_TAGS_KEPT = 32
+"""
+Tags of which it is remembered whether they are wanted: in a journal of small batches, few tags take turns. Each may
+have 4 KiB.
+"""
 _LOSS = LOSS_TAG.decode()
 _UNREADABLE = CLIENT_LOSS_TAG.decode()
 _ID = re.compile(r"[0-9a-f]{1,64}").fullmatch
