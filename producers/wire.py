@@ -87,10 +87,11 @@ class Wire:
 
     def _wait(self, deadline: float | None, *, is_for_reading: bool) -> None:
         left_s = None if deadline is None else max(deadline - clock.now(), 0.0)
-        sock = self._ours()
-        self._waits[is_for_reading] = True
+        self._waits[is_for_reading] = True  # before the descriptor is looked at: from now on, `close` leaves it to us
         try:
-            is_ready = _is_ready(sock, left_s, is_for_reading=is_for_reading)
+            is_ready = _is_ready(self._ours(), left_s, is_for_reading=is_for_reading)
+        except ValueError as error:  # a `close` that had begun before has closed it since
+            raise OSError(errno.EBADF, "the descriptor of the connection is closed") from error
         finally:
             self._waits[is_for_reading] = False
             if self._is_closed:

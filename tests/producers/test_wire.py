@@ -83,6 +83,21 @@ def test_a_wait_ends_with_the_connection(fake: FakeHub) -> None:
     wire.close()
 
 
+def test_closing_just_before_a_wait(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that was about to wait gets an OSError, as one that waits: the descriptor is not looked at any more."""
+    wire = Wire(fake.path)
+    fake.accept()
+    begin = select.poll
+
+    def late() -> select.poll:
+        wire.forget()
+        return begin()
+
+    monkeypatch.setattr(select, "poll", late)
+    with pytest.raises(OSError, match="descriptor of the connection is closed"):
+        wire.receive(None)
+
+
 def test_closing_under_a_wait(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """The descriptor is closed when the wait has ended: a loop of greenlets does not notice that it was closed."""
     wire = Wire(fake.path)
