@@ -26,6 +26,7 @@ from producers.errors import NotConnected, NotTrusted
 from producers.replies import Replies
 
 _READ_BYTES = 256 << 10
+_CLOSED = "the descriptor of the connection is closed"
 
 
 class Wire:
@@ -82,7 +83,7 @@ class Wire:
 
     def _ours(self) -> socket.socket:
         if not descriptor.is_same(self._sock.fileno(), self._identity):
-            raise OSError(errno.EBADF, "the descriptor of the connection is closed")
+            raise OSError(errno.EBADF, _CLOSED)
         return self._sock
 
     def _wait(self, deadline: float | None, *, is_for_reading: bool) -> None:
@@ -91,7 +92,7 @@ class Wire:
         try:
             is_ready = _is_ready(self._ours(), left_s, is_for_reading=is_for_reading)
         except ValueError as error:  # a `close` that had begun before has closed it since
-            raise OSError(errno.EBADF, "the descriptor of the connection is closed") from error
+            raise OSError(errno.EBADF, _CLOSED) from error
         finally:
             self._waits[is_for_reading] = False
             if self._is_closed:

@@ -5,11 +5,9 @@
  * time, except beside a histogram that takes long; when something else is asked for, what is being counted ends at once.
  */
 
-import { milliseconds, pause } from "./time.js";
+import { isMoment, milliseconds, pause, soon } from "./time.js";
 
 const EVERY_MS = 5000;
-/** The facets wait for the histogram no longer. */
-const SOON_MS = 2000;
 
 export class Counts {
   constructor(page) {
@@ -39,7 +37,7 @@ export class Counts {
   async #count(filters, turn) {
     const { histogram, facets, state } = this.page;
     const counted = histogram.show(filters, this.#range);
-    await Promise.race([counted, pause(SOON_MS)]);
+    await soon(counted);
     if (turn === this.turn) await this.page.showChart();
     if (turn === this.turn) await facets.show(filters, state.get("q"));
     await counted;
@@ -48,7 +46,7 @@ export class Counts {
   /** What the histogram is drawn over: what the journal holds, and the bounds that are given as times. */
   get #range() {
     const { list, state } = this.page;
-    const seconds = (text) => (/^\d{4}-.*T/.test(text) ? milliseconds(text) / 1000 : undefined);
+    const seconds = (text) => (isMoment(text) ? milliseconds(text) / 1000 : undefined);
     return { ...list.range, from: seconds(state.get("from")), to: seconds(state.get("to")) };
   }
 

@@ -12,7 +12,7 @@ import { html, nothing, render } from "./vendor/lit-html.js";
 import { isAbort } from "./rpc.js";
 import { filterOf } from "./search.js";
 import { brief, grouped, oneLine } from "./text.js";
-import { pause } from "./time.js";
+import { soon } from "./time.js";
 
 /** What the hub knows about the writer of a message, and the level. Anything else is a field of the record. */
 export const FIXED = ["level", "tag", "comm", "pid", "uid", "unit", "container", "host"];
@@ -25,8 +25,6 @@ const LIMIT = 12;
 const DISTINCT_MAX = 10_000;
 const TOGETHER_MAX = 16;
 const STORED = "mpsr.facets";
-/** A reading waits for the one before no longer. */
-const SOON_MS = 2000;
 
 export class Facets extends EventTarget {
   /** Sends `filter` with `{key, operator, value, isNegated}`, and `chart` with the name of what to count by. */
@@ -86,7 +84,7 @@ export class Facets extends EventTarget {
     for (const part of parts.filter(({ length }) => length)) {
       if (signal.aborted) return;
       all.push(this.#countTogether(part, signal));
-      await Promise.race([all.at(-1), pause(SOON_MS)]);
+      await soon(all.at(-1));
     }
     await Promise.all(all);
   }

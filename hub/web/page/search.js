@@ -108,9 +108,12 @@ function add(parameters, name, value) {
   parameters[name] = [...(parameters[name] ?? []), value];
 }
 
+/** Return a regular expression that finds `text` as it stands. */
+export const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+
 /** Add the one text to find, or all that are left out: whatever has one of them. */
 function addTexts(parameters, texts, isExcluding) {
-  const expressionOf = ({ kind, value }) => (kind === "regex" ? value : value.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"));
+  const expressionOf = ({ kind, value }) => (kind === "regex" ? value : escaped(value));
   const isAnyCase = ({ kind, value, flags }) => (kind === "regex" ? flags === "i" : value === value.toLowerCase());
   const isSame = texts.every((text) => isAnyCase(text) === isAnyCase(texts[0]));
   parameters.grep = texts.map((text) => (!isSame && isAnyCase(text) ? `(?i:${expressionOf(text)})` : expressionOf(text))).join("|");

@@ -7,6 +7,8 @@
  * Always true: what `parse` accepts, the hub accepts as `since` and `until`, with the same meaning.
  */
 
+const SOON_MS = 2000;
+
 const pad = (number, width = 2) => String(number).padStart(width, "0");
 
 /** Return `{day, clock}` of a time: `2026-11-27` and `14:05:09.123`. */
@@ -29,9 +31,15 @@ export function whole(text, isUtc, isShort = false) {
 /** Return after some milliseconds. */
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Return when `work` is done, and after `SOON_MS` at the latest: others need not wait longer. */
+export const soon = (work) => Promise.race([work, pause(SOON_MS)]);
+
+/** Return whether a bound of a period is a time, and not a while ago. */
+export const isMoment = (text) => /^\d{4}-.*T/.test(text);
+
 /** Return a time as somebody would type it: what `parse` has returned, in the viewer's zone. */
 export function typed(text, isUtc) {
-  return /^\d{4}-.*T/.test(text) ? whole(text, isUtc).replace(/\.000$/, "") : text;
+  return isMoment(text) ? whole(text, isUtc).replace(/\.000$/, "") : text;
 }
 
 /** Return milliseconds since the epoch of an RFC 3339 time with nanoseconds. */

@@ -6,7 +6,7 @@
 
 import { html, nothing, render } from "./vendor/lit-html.js";
 import { nameOf } from "./keys.js";
-import { tokens } from "./search.js";
+import { escaped, tokens } from "./search.js";
 import { brief, grouped, oneLine } from "./text.js";
 import * as time from "./time.js";
 
@@ -42,7 +42,7 @@ export function drawRange({ actions, state, isUtc }) {
     target.value = from;
     return actions.period();
   };
-  const shown = (text, name) => (text ? (/^\d{4}-.*T/.test(text) ? time.whole(text, isUtc, true) : oneLine(text, 40)) : name);
+  const shown = (text, name) => (text ? (time.isMoment(text) ? time.whole(text, isUtc, true) : oneLine(text, 40)) : name);
   render(
     known
       ? html`<select id="stretch" aria-label="Stretch of time" @change=${choose}>
@@ -135,7 +135,7 @@ function wordsIn(q) {
   for (const token of tokens(q)) (token.kind === "text" && !token.isNegated ? words : others).push(token);
   const each = words.length === 1 ? words[0].value.split(/\s+/) : words.map(({ value }) => value);
   if (each.length !== 2 || others.some(({ kind }) => kind === "regex" || kind === "text")) return ["", ""];
-  const [one, other] = each.map((word) => word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
+  const [one, other] = each.map((word) => escaped(word).replaceAll("/", "\\/"));
   const expression = `/${one}.*${other}|${other}.*${one}/${each.join("") === each.join("").toLowerCase() ? "i" : ""}`;
   return [each.join(" "), [...others.map(({ start, end }) => q.slice(start, end)), expression].join(" ")];
 }

@@ -213,12 +213,18 @@ def test_what_cannot_match_is_not_read(tmp_path: Path, monkeypatch: pytest.Monke
     assert wanted_ranges(files, Query(grep="needle"), firsts[-1], None) == [(firsts[-1], SEQUENCE_MAX)]
 
 
-def test_a_segment_that_expires_meanwhile(tmp_path: Path) -> None:
-    """It is reported as a gap, once, and reading goes on behind it."""
-    files = DiskFiles(str(tmp_path))
+def needles_in(folder: Path) -> DiskFiles:
+    """Make a journal of 60 messages in several segments, without indexes."""
+    files = DiskFiles(str(folder))
     life = Life(files, segment_bytes=1000)
     for number in range(60):
         life.append(batch_of(b"app", {"message": f"needle {number}"}))
+    return files
+
+
+def test_a_segment_that_expires_meanwhile(tmp_path: Path) -> None:
+    """It is reported as a gap, once, and reading goes on behind it."""
+    files = needles_in(tmp_path)
     make_indexes(files)
     firsts = list_segments(files)
     query = Query(grep="needle")
@@ -236,10 +242,7 @@ def test_a_segment_that_expires_meanwhile(tmp_path: Path) -> None:
 
 def test_what_is_counted_comes_newest_first(tmp_path: Path) -> None:
     """After what is known at once: so a chart that is shown meanwhile has the newest part of what takes time."""
-    files = DiskFiles(str(tmp_path))
-    life = Life(files, segment_bytes=1000)
-    for number in range(60):
-        life.append(batch_of(b"app", {"message": f"needle {number}"}))
+    files = needles_in(tmp_path)
     make_indexes(files)
     firsts = list_segments(files)
     assert len(firsts) > 6
@@ -260,10 +263,7 @@ def test_what_is_counted_comes_newest_first(tmp_path: Path) -> None:
 
 def test_what_expires_while_the_rest_is_counted_is_not_missing(tmp_path: Path) -> None:
     """The oldest segments are read last. If one is gone then, it counts nothing."""
-    files = DiskFiles(str(tmp_path))
-    life = Life(files, segment_bytes=1000)
-    for number in range(60):
-        life.append(batch_of(b"app", {"message": f"needle {number}"}))
+    files = needles_in(tmp_path)
     firsts = list_segments(files)
     parts = counted(str(tmp_path), Query(), 0)
     begun = decoded(iter([next(parts)]))

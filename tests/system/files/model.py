@@ -32,7 +32,7 @@ STEP_S = 0.05
 LINE_BYTES_MAX = 400
 """The limit that the collector has in these tests."""
 PART_BYTES_MIN = 12
-"""Of a line that is not written at once, the beginning and the rest have at least so many bytes: no two are alike."""
+"""A line may be written in two parts. Each has at least this many bytes, so that no two parts are the same."""
 GENERATIONS = 3
 """How many a rotation keeps."""
 _LETTERS = bytes(b"abcdefghijklmno "[number % 16] for number in range(256))
