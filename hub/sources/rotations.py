@@ -49,13 +49,16 @@ log = get_logger("mpsr.files")
 class Search(NamedTuple):
     """
     The unread generations of *path* that were found, from the names in *folder*. *is_steady*: no name has changed
-    meanwhile.
+    meanwhile. *is_complete*: it is known now which generations there are. *aside_of*: of these files, nothing was read,
+    and copies of what is in them were left aside.
     """
 
     path: str
     folder: Folder | None = None
     candidates: Sequence[generations.Candidate] = ()
     is_steady: bool = True
+    is_complete: bool = True
+    aside_of: Sequence[Followed] = ()
 
 
 class Restarted(NamedTuple):
@@ -91,7 +94,10 @@ class Rotations:
     # Generations.
 
     def find(self, path: str) -> Search:
-        """Find the files that were made and renamed at *path* since it was known for the last time which there are."""
+        """
+        Find the files that were made and renamed at *path* since it was known for the last time which there are. It
+        counts for nothing until it is taken.
+        """
         searching, files = self.searching, self._files.by_path.get(path, [])
         folder_path, base = os.path.split(self._files.home(path))
         folder = self._folders.get(folder_path)
@@ -101,8 +107,7 @@ class Rotations:
         if folder is not None and not self._files.was_home(path) and searching.are_others(folder, namesakes):
             names = {}  # those of another path
         if folder is None or (not names and not elsewhere):
-            searching.incomplete.pop(path, None)
-            return Search(path)
+            return Search(path, folder)
         with contextlib.ExitStack() as opened:
             known = searching.known(path, opened)
             try:
@@ -113,24 +118,25 @@ class Rotations:
                     is_known=self._files.is_known, since_ns=searching.since_ns(path, folder), known=known,
                 )  # fmt: skip
             except OSError:
-                return Search(path, folder, is_steady=False)
+                return Search(path, folder, is_steady=False, is_complete=False)
             others = [searching.find_in(other, base, path, known) for other in elsewhere]
             # Asked after the search, which may have found what was copied after a truncation during it.
             if any(other.is_truncated for other in known.others[-TRUNCATED_MAX:]):
-                searching.incomplete.setdefault(path, folder.looked_ns)
-                return Search(path)  # its copies are older, and are found when it is read
+                return Search(path, folder, is_complete=False)  # its copies are older, and are found when it is read
         has_copies = any(each.has_copies for each in (found, *others))
         unread = [file for file in files if not file.offset] if has_copies else []
-        for file in unread:
-            file.aside_bytes = file.size
-        if unread or len(names) > generations.CANDIDATES_MAX:
-            searching.incomplete.setdefault(path, folder.looked_ns)
-        else:
-            searching.incomplete.pop(path, None)
-        return Search(path, folder, [each for one in (found, *others) for each in one.candidates], found.is_steady)
+        is_complete = not unread and len(names) <= generations.CANDIDATES_MAX
+        candidates = [each for one in (found, *others) for each in one.candidates]
+        return Search(path, folder, candidates, found.is_steady, is_complete, unread)
 
     def take(self, found: Search) -> None:
         """Follow the generations that were found, each from a row on."""
+        if found.is_complete:
+            self.searching.incomplete.pop(found.path, None)
+        elif found.folder is not None:
+            self.searching.incomplete.setdefault(found.path, found.folder.looked_ns)
+        for file in found.aside_of:
+            file.aside_bytes = file.size
         for each in found.candidates:
             assert found.folder is not None
             if (file := self._take(each, each.folder or found.folder.path, found.path)) is not None:

@@ -11,6 +11,7 @@ import pytest
 
 from hub.sources import filecheck, fileidentity, generations
 from hub.sources.followed import file_clock_ns
+from hub.sources.searching import Searching
 from tests.hub.sources.followrig import LONG, Rig, refuse_to_open, tick
 
 
@@ -539,6 +540,37 @@ def test_a_look_before_a_truncation_is_seen(rig: Rig) -> None:
     rig.look()
     assert rig.read() == ["2", *["3"] * 50]
     assert rig.it.next_look_in is not None
+
+
+def test_a_search_that_counts_for_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The truncated file has another name by then, so it seems to be whole: that does not make its copies old."""
+    rig.start()
+    rig.write("app.log", LONG)
+    for _ in range(2):
+        rig.all()
+    rig.it.close()
+    tick()
+    for number, text in ((3, "2\n"), (2, "3\n" * 50)):
+        rig.write("app.log", text)
+        shutil.copyfile(rig.folder / "app.log", rig.folder / f"app.log.{number}")
+        os.truncate(rig.folder / "app.log", 0)
+        tick()
+    until_ns = file_clock_ns() + 2 * generations.SLACK_NS
+    while file_clock_ns() < until_ns:
+        pass
+    rig.start()
+    known = Searching.known
+
+    def renamed(*args: Any, **kwargs: Any) -> generations.Known:
+        monkeypatch.undo()
+        rig.rename("app.log", "app.log.1")
+        return known(*args, **kwargs)
+
+    rig.write("app.log.4", LONG)  # something to search for
+    monkeypatch.setattr(Searching, "known", renamed)
+    rig.look()
+    assert not (rig.folder / "app.log").exists()
+    assert rig.read() == ["2", *["3"] * 50]
 
 
 def test_a_file_that_is_truncated_while_its_generations_are_searched_for(
