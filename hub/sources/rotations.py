@@ -135,8 +135,8 @@ class Rotations:
             self.searching.incomplete.pop(found.path, None)
         elif found.folder is not None:
             self.searching.incomplete.setdefault(found.path, found.folder.looked_ns)
-        for file in found.aside_of:
-            file.aside_bytes = file.size
+        for original in found.aside_of:
+            original.aside_bytes = original.size
         for each in found.candidates:
             assert found.folder is not None
             if (file := self._take(each, each.folder or found.folder.path, found.path)) is not None:
