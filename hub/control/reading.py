@@ -35,6 +35,7 @@ from hub.intake import Intake
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap, Reader
 from hub.message import LOSS_TAG, Batch, Message
+from hub.query.indexed import stretches
 from hub.query.packed import pack
 from hub.query.query import Query
 from hub.query.rendering import render_json
@@ -127,7 +128,6 @@ class Selection(Query):
     ) -> None:
         super().__init__(**filters)
         self.rights = rights
-        self.until: int | None = filters.get("until")
         self.before: int | None = before
         self.is_packed: bool = is_packed
         self.pace = Pace()
@@ -170,9 +170,7 @@ class Selection(Query):
 
     def is_behind(self, found: Batch | Gap) -> bool:
         """Return whether *found*, and all that follows, is later than what is wanted."""
-        if self.until is not None and found.received > self.until:
-            return True
-        return self.before is not None and found.sequence >= self.before
+        return self.is_after(found) or (self.before is not None and found.sequence >= self.before)
 
     def wanted(self, piece: Batch | Gap) -> Iterator[Message]:
         """Yield the wanted messages of a piece that `pieces` has returned."""
@@ -268,6 +266,9 @@ class Reading:
     def _pieces(self) -> Iterator[tuple[int, Iterator[Message]]]:
         """Yield the last sequence of each piece, and what is wanted of it; nothing is after each batch."""
         for found in self._batches():
+            if isinstance(found, int):
+                yield found, iter(())
+                continue
             if isinstance(found, Gap):
                 self._missed += found.count
             for piece in self.query.pieces(found, self._cut):
@@ -280,16 +281,31 @@ class Reading:
                 return
             yield found.sequence + found.count - 1, iter(())  # also after a batch that the caller may not read
 
-    def _batches(self) -> Iterator[Batch | Gap]:
+    def _batches(self) -> Iterator[Batch | Gap | int]:
+        """Yield the batches and gaps, and the last sequence of what has nothing that is wanted."""
         if self._reader is None:
             if (batch := self._large.with_sequence(self.next + 1)) is not None:
                 self._is_heavy = True
                 yield batch
-            self._reader = self._journal.read(after=self.next, since=self.query.since)
             self._is_heavy = False
+            if self.query.is_selective:
+                yield from self._in_sealed()
+            self._reader = self._journal.read(after=self.next, since=self.query.since)
         for found in self._reader.read(follow=True):
-            self._is_heavy |= isinstance(found, Batch) and len(found.entries) > HEAVY_BYTES
+            self._note_size(found)
             yield found
+
+    def _in_sealed(self) -> Iterator[Batch | Gap | int]:
+        """Yield the same of the sealed segments: indexes know what to pass over."""
+        for stretch in stretches(self._journal.path, self.query, self.next, self.query.before):
+            for found in stretch.batches:
+                self._note_size(found)
+                yield found
+            self.query.pace.rest()
+            yield stretch.end - 1
+
+    def _note_size(self, found: Batch | Gap) -> None:
+        self._is_heavy |= isinstance(found, Batch) and len(found.entries) > HEAVY_BYTES
 
     def _cut(self, batch: Batch) -> Iterator[Batch]:
         is_heavy = len(batch.entries) > HEAVY_BYTES

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from typing import NamedTuple
 
 from hub.journal.files import DiskFiles, Files
 from hub.journal.hole import Place
@@ -36,6 +37,21 @@ def wanted_ranges(files: Files, query: Query, first: int, following: int | None)
     return [(first, SEQUENCE_MAX)] if wanted is None else [(place.sequence, end) for place, end in wanted]
 
 
+class Stretch(NamedTuple):
+    """Part of a journal: what can be wanted there, with the gaps between, and the sequence before which it ends."""
+
+    batches: Iterator[Batch | Gap]
+    end: int
+
+
+def stretches(folder: str, query: Query, after: int, below: int | None = None) -> Iterator[Stretch]:
+    """
+    Yield the sealed segments after the sequence *after* in parts, each to be read before the next one. They end with
+    the last segment that begins before the sequence *below*, and that can have times which *query* wants.
+    """
+    yield from _Reading(folder, query, after, below).stretches()
+
+
 def batches(folder: str, query: Query, after: int) -> Iterator[Batch | Gap]:
     """Yield the batches after the sequence *after* that can hold what *query* wants, and the gaps between them."""
     if not query.is_selective:
@@ -43,15 +59,8 @@ def batches(folder: str, query: Query, after: int) -> Iterator[Batch | Gap]:
             yield from reader.read()
         return
     reading = _Reading(folder, query, after)
-    for segment in reading.segments():
-        yield from reading.until(segment.first)
-        wanted = segment.wanted(query)
-        if wanted is None:
-            yield from reading.until(segment.following)
-            continue
-        for place, end in wanted:
-            yield from reading.until(end, place)
-        reading.pass_to(segment.following)
+    for stretch in reading.stretches():
+        yield from stretch.batches
     yield from reading.until(SEQUENCE_MAX)
 
 
@@ -70,13 +79,13 @@ def counted(folder: str, query: Query, after: int) -> Iterator[Counts | Iterable
     reading = _Reading(folder, query, after)
     begin, unknown = reading.begin, list[tuple[int, int, Place | None]]()
     for segment in reading.segments():
-        counts = segment.counts()
+        counts = segment.counts() if segment.first >= begin else None
         if counts is not None and query.contains(counts.first_received, counts.last_received):
             yield counts
             unknown.append((begin, segment.first, None))
         elif (ranges := segment.wanted(query)) is not None:
             unknown.append((begin, segment.first, None))
-            unknown += [(place.sequence, end, place) for place, end in ranges]
+            unknown += [(max(place.sequence, begin), end, place) for place, end in ranges if end > begin]
         else:
             unknown.append((begin, segment.following, None))
         begin = segment.following
@@ -103,10 +112,14 @@ def _later(groups: Iterator[Iterable[Message]], after: int) -> Iterator[Iterable
 class _Reading:
     """Reads forward, from one sequence to another, and leaves out what lies between."""
 
-    def __init__(self, folder: str, query: Query, after: int) -> None:
+    def __init__(self, folder: str, query: Query, after: int, below: int | None = None) -> None:
         self._folder = folder
         self._files = DiskFiles(folder)
+        self._query = query
         self._next = 1 + (after if query.since is None else max(after, sequence_before(self._files, query.since)))
+        self._below = SEQUENCE_MAX if below is None else below
+        if query.until is not None:  # what follows the segment in which that was begins later
+            self._below = min(self._below, sequence_before(self._files, query.until + 1) + 2)
 
     @property
     def begin(self) -> int:
@@ -114,10 +127,25 @@ class _Reading:
         return self._next
 
     def segments(self) -> Iterator[SegmentIndex]:
-        """Yield the sealed segments that are not read from their middle."""
+        """Yield the sealed segments; the first one may have begun before."""
         for first, following in itertools.pairwise(list_segments(self._files)):
-            if first >= self._next:
+            if first >= self._below:
+                return
+            if following > self._next:
                 yield SegmentIndex(self._files, first, following)
+
+    def stretches(self) -> Iterator[Stretch]:
+        """See `stretches`."""
+        for segment in self.segments():
+            yield Stretch(self.until(segment.first), segment.first)
+            wanted = segment.wanted(self._query)
+            if wanted is None:
+                yield Stretch(self.until(segment.following), segment.following)
+                continue
+            for place, end in wanted:
+                yield Stretch(self.until(end, place), end)
+            self.pass_to(segment.following)
+            yield Stretch(iter(()), segment.following)
 
     def has_segment(self, first: int) -> bool:
         """Return whether the segment *first* has not expired."""

@@ -105,7 +105,7 @@ class Query:
         until: int | None = None,
     ) -> None:
         self.since = since
-        self._until = until
+        self.until = until
         self.rank_min: int | None = None
         """The rank of the level that is the minimum, if there is one."""
         self._is_writer = _writer_filter(pid, uid, comm, unit, container)
@@ -127,7 +127,7 @@ class Query:
         """Whether one of them is found in any case."""
         self.is_counted: bool = grep is None and not where and self._is_writer is None and self._is_host is None
         """Whether tag, level and time of a message decide if it is wanted."""
-        self.is_selective: bool = bool(level or tag)
+        self.is_selective: bool = bool(level or tag) or since is not None or until is not None
         """Whether an index may know where nothing is wanted."""
         if grep is not None:
             plain = PlainText(grep) if _PLAIN.fullmatch(grep) and not ignore_case else None
@@ -159,7 +159,7 @@ class Query:
     def groups(self, batches: Iterator[Batch | Gap]) -> Iterator[Iterable[Message]]:
         """Yield the wanted messages of each batch, none included. Stop at the first batch received after *until*."""
         for found in batches:
-            if self._until is not None and found.received > self._until:
+            if self.is_after(found):
                 return
             yield self._wanted_gap(found) if isinstance(found, Gap) else self._wanted(found)
 
@@ -172,7 +172,7 @@ class Query:
 
     def is_after(self, found: Batch | Gap) -> bool:
         """Return whether *found*, and all that follows, was received after *until*."""
-        return self._until is not None and found.received > self._until
+        return self.until is not None and found.received > self.until
 
     def wants_rank(self, rank: int) -> bool:
         """Return whether messages whose level has this *rank* are wanted; -1: it is not known."""
@@ -180,11 +180,11 @@ class Query:
 
     def overlaps(self, first: int, last: int) -> bool:
         """Return whether messages received from *first* to *last* can be wanted."""
-        return (self.since is None or last >= self.since) and (self._until is None or first <= self._until)
+        return (self.since is None or last >= self.since) and (self.until is None or first <= self.until)
 
     def contains(self, first: int, last: int) -> bool:
         """Return whether all times of receipt from *first* to *last* are wanted."""
-        return (self.since is None or first >= self.since) and (self._until is None or last <= self._until)
+        return (self.since is None or first >= self.since) and (self.until is None or last <= self.until)
 
     def selects(self, batch: Batch) -> bool:
         """Return whether messages of *batch* can be wanted, as far as *grep*, *where* and *level* do not decide it."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import pytest
@@ -16,17 +17,22 @@ import pytest
 from hub import entries as codec
 from hub.access import TagRights
 from hub.control import reading
+from hub.control.largebatches import LargeBatches
 from hub.control.pieces import PIECE_BYTES
 from hub.control.reading import PAGE_BYTES, REST_S_MAX, REST_S_MIN, Pace, Reading, Selection
 from hub.journal import retention
 from hub.journal.files import DiskFiles
-from hub.journal.reader import Reader
+from hub.journal.journal import Journal
+from hub.journal.reader import Reader, open_reader
 from hub.journal.rewriting import rewrite
 from hub.journal.segment import list_segments, segment_name
 from hub.message import Batch
 from hub.query.condition import Condition
+from hub.query.indexing import make_indexes
+from hub.query.query import Query
 from tests.hub.clients import until
 from tests.hub.control.journals import World, batch, numbered, world
+from tests.hub.query.test_indexed import a_journal, filters_of, index_small, needles_in, plain
 from tests.support import descriptors
 
 ALL = TagRights(("*",))
@@ -82,6 +88,49 @@ def test_old_segments_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert asked == [{"after": 0, "since": 5}, {"after": 0, "since": 1 << 62}]
 
     asyncio.run(main())
+
+
+class Kept(NamedTuple):
+    """A journal of which the files are left."""
+
+    path: str
+
+    def read(self, *, after: int = 0, since: int | None = None) -> Reader:
+        return open_reader(self.path, after=after, since=since)
+
+
+def test_what_indexes_know_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With any filters, in steps of any length, the messages are those of a reading without indexes."""
+    index_small(monkeypatch)
+    rng = random.Random(16)
+    for number in range(6):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        a_journal(folder, rng)
+        if not list_segments(DiskFiles(str(folder))):
+            continue
+        times = [message.received for message in plain(folder, Query(), 0)]
+        for _ in range(10):
+            filters, after = filters_of(rng, times), rng.choice([0, 0, rng.randrange(len(times) + 2)])
+            monkeypatch.setattr(reading, "STEP_S", rng.choice([0.0, 60.0]))
+            journal = cast(Journal, Kept(str(folder)))
+            found = Reading(journal, Selection(rights=ALL, **filters), after, LargeBatches())
+            expected = [message.sequence for message in plain(folder, Query(**filters), after)]
+            assert everything(found, rng.choice([1, 7, 1000])) == expected
+            found.close()
+
+
+def test_a_step_ends_between_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where indexes exclude everything, a step goes no further than its time, and the next one goes on from there."""
+    index_small(monkeypatch)
+    files = needles_in(tmp_path)
+    make_indexes(files)
+    firsts = list_segments(files)
+    monkeypatch.setattr(reading, "STEP_S", 0.0)
+    found = Reading(cast(Journal, Kept(str(tmp_path))), Selection(rights=ALL, tag="none"), 0, LargeBatches())
+    assert [found.step(1000).next for _ in firsts[1:]] == [following - 1 for following in firsts[1:]]
+    assert everything(found) == []
+    found.close()
 
 
 def test_a_page_has_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from hub.query.backward import backward
 from hub.query.condition import Condition
 from hub.query.counting import Table
 from hub.query.index import Counts, SegmentIndex, Words, pack_numbers, words_of
-from hub.query.indexed import batches, counted, wanted_after, wanted_ranges
+from hub.query.indexed import batches, counted, stretches, wanted_after, wanted_ranges
 from hub.query.indexing import make_indexes
 from hub.query.query import Query
 from hub.query.timeline import Timeline
@@ -46,10 +46,15 @@ WORDS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+def index_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let also small segments have an index, with small groups of blocks."""
     monkeypatch.setattr(indexing, "SEGMENT_BYTES_MIN", 0)
     monkeypatch.setattr(indexing, "_GROUP_BYTES_MIN", 150)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    index_small(monkeypatch)
 
 
 def a_record(rng: random.Random) -> Any:
@@ -211,6 +216,36 @@ def test_what_cannot_match_is_not_read(tmp_path: Path, monkeypatch: pytest.Monke
     assert begin <= 31 < end <= begin + 5
     assert wanted_ranges(files, Query(), firsts[0], firsts[1]) == [(firsts[0], SEQUENCE_MAX)]
     assert wanted_ranges(files, Query(grep="needle"), firsts[-1], None) == [(firsts[-1], SEQUENCE_MAX)]
+
+
+def test_a_period_reads_no_more_than_its_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No index of a later segment is looked at either, and in the middle of a segment no earlier group is read."""
+    files = needles_in(tmp_path)
+    make_indexes(files)
+    firsts, times = list_segments(files), [message.received for message in plain(tmp_path, Query(), 0)]
+    asked: list[int] = []
+    wanted = SegmentIndex.wanted
+
+    def noted(index: SegmentIndex, query: Query) -> Any:
+        asked.append(index.first)
+        return wanted(index, query)
+
+    monkeypatch.setattr(SegmentIndex, "wanted", noted)
+    begin = firsts[3] + 3  # in the middle of a segment
+    query = Query(since=times[begin - 1], until=times[begin])
+    read = [*itertools.takewhile(lambda found: not query.is_after(found), batches(str(tmp_path), query, 0))]
+    assert {begin, begin + 1} <= {found.sequence for found in read}
+    assert len(read) < firsts[4] - firsts[3]
+    assert asked == [firsts[3]]
+    asked.clear()
+    query = Query(grep="needle")
+    assert next(batches(str(tmp_path), query, begin)).sequence == begin + 1
+    assert asked == [firsts[3]]
+    asked.clear()
+    parts = [(each.end, [*each.batches]) for each in stretches(str(tmp_path), query, 0, below=firsts[2])]
+    assert [found.sequence for _, some in parts for found in some] == [*range(1, firsts[2])]
+    assert parts[-1][0] == firsts[2]
+    assert asked == firsts[:2]
 
 
 def needles_in(folder: Path) -> DiskFiles:
