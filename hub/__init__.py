@@ -5,7 +5,8 @@ The receiver of mpsr: many producers, one Unix socket, one order.
 
 Always true: each name is imported on first use, so importing this package is cheap.
 
-In the repository: docs/architecture.md says which file does what, docs/library.md how to use the public names.
+In the repository: docs/architecture.md ("Where is what") says which file does what, docs/library.md how to use the
+public names.
 """
 
 from __future__ import annotations

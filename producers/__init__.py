@@ -5,7 +5,8 @@ The clients of an mpsr hub.
 
 Importing this package loads nothing: each name is imported on first use.
 
-In the repository: docs/architecture.md says which file does what, docs/library.md how to use the public names.
+In the repository: docs/architecture.md ("Where is what") says which file does what, docs/library.md how to use the
+public names.
 """
 
 from __future__ import annotations

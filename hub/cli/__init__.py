@@ -1,7 +1,18 @@
 """
 The command line, `mpsr`: parses arguments and calls the package.
 
-Each command has a file of its name, which is imported only when the command runs, so that `mpsr send` starts fast.
+Each command has a file of its name (`COMMANDS`; `mpsr import` is in importing), which is imported only when the command
+runs, so that `mpsr send` starts fast. The other files serve
+
+all         output, options (and their types), hints (what to type here for the words of other programs), progress,
+            replacing (a file, in one step)
+logs        together (options that contradict each other), filtering (the filters, and where the messages are), pager,
+            cursorfile. The messages: stored (read from the files), athub (asked of a running hub), selected (which of
+            them), sharing (a search on several processors), changes (wakes a follower). Their form: showing, figures
+export      csvrows, lnavformat; filtering, stored and showing of `logs` as well
+sql         sqlprompt, sqlresult
+spawn       words (a command, or entries of the Procfile), specs (the children), spawning (one run), ownhub, reports
+install     systemctl; uninstall too
 
 Exit codes: 0 done; 1 failed, with one line on standard error that says what happened and what to do; 2 wrong usage or
 configuration.

@@ -13,23 +13,31 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rich.ansi import AnsiDecoder
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
 from hub.entries import NS
 from hub.query.level import LEVELS
-from hub.query.rendering import clamped
+from hub.query.rendering import LEVEL_COLOURS, clamped
 from hub.viewer.row import Row
+
+
+def _style_of(colour: str) -> Style:
+    """Return the style that the escape sequences *colour* turn on."""
+    decoder = AnsiDecoder()
+    decoder.decode_line(colour)
+    return decoder.style
+
 
 PLAIN, GREY, BOLD = Style(), Style(color="bright_black"), Style(bold=True)
 TAG, HIT, CURSOR = Style(color="cyan"), Style(bold=True, underline=True), Style(reverse=True)
-_RED, _WORST, _YELLOW = Style(color="red"), Style(color="red", bold=True), Style(color="yellow")
-STYLES = (GREY, GREY, PLAIN, PLAIN, _YELLOW, _RED, _WORST, _WORST, _WORST)
+STYLES = tuple(_style_of(LEVEL_COLOURS[level]) for level in LEVELS)
 """By rank, the colours of `mpsr logs`."""
 NAMES = ("TRACE", "DEBUG", "INFO", "NOTE", "WARN", "ERROR", "CRIT", "ALERT", "EMERG")
 LETTERS = "TDINWECA!"
-assert len(STYLES) == len(NAMES) == len(LETTERS) == len(LEVELS)
+assert len(NAMES) == len(LETTERS) == len(LEVELS)
 ERROR = LEVELS.index("error")
 NARROW = 60
 """Below this width, times have no milliseconds, and levels are one letter."""

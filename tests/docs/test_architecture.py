@@ -1,9 +1,10 @@
-"""docs/architecture.md: its maps are those of the tree."""
+"""docs/architecture.md: its maps are those of the tree. The files that any page names exist."""
 
 from __future__ import annotations
 
 import itertools
 import re
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,33 @@ def test_every_module_has_its_place(package: str) -> None:
     modules = {path.name for path in folder.glob("*.py") if not path.name.startswith("__")}
     folders = {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
     assert sorted(named) == sorted(modules | folders)
+
+
+def rows_of_places() -> list[tuple[str, str]]:
+    """Return question and place of each row of "Where does it belong?"."""
+    rows = [line.split(" | ", 1) for line in section(r"Where does it belong\?").splitlines() if line.startswith("| ")]
+    return [(question.removeprefix("| "), place) for question, place in rows[1:]]
+
+
+@pytest.mark.parametrize(("question", "place"), rows_of_places())
+def test_a_place_is_where_the_table_says(question: str, place: str) -> None:
+    """Each name in a row, and what a search in it looks for, stands in one of the files of that row."""
+    words = re.findall(r"`([^`]+)`", place)
+    texts = [(ROOT / word).read_text(encoding="utf-8") for word in words if (ROOT / word).is_file()]
+    searches = [word.split()[2:] for word in words if word.startswith("git grep ")]
+    names = [next(part for part in search if not part.startswith("-")) for search in searches]
+    names += [word for word in words if re.fullmatch(r"[\w-]+", word)]
+    assert [name for name in names if not any(name in text for text in texts)] == [], question
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_files_of_a_page_exist(page: Path) -> None:
+    """Each file or folder of ours that a page names is in the tree; NAME stands for any name."""
+    named = re.findall(r"`((?:hub|producers|tests|docs)/[\w./-]+)`", page.read_text(encoding="utf-8"))
+    assert [path for path in named if "NAME" not in path and not (ROOT / path).exists()] == []
 
 
 def test_the_layers_are_in_order() -> None:

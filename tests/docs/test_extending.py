@@ -46,7 +46,7 @@ class Hub:
         try:
             self.endpoint = endpoint = Endpoint(SocketFile.bind(str(self._folder / "s")), access=self._access)
             receiver = Receiver(endpoint.inbox, journal, endpoint.metrics)
-            self.source = source = self.names["Lines"](endpoint, self.fd, "pump")
+            self.source = source = self.names["Lines"](endpoint, self.fd, "pump", b"pumped")
 
             async def stop(timeout: float) -> None:
                 await endpoint.stop(timeout=timeout)
@@ -73,17 +73,20 @@ class Hub:
 
 @both_loops
 def test_lines_arrive(run: Run, tmp_path: Path) -> None:
-    """Lines arrive in order until the end of the stream, as the owner's of the pipe; the hub goes on after the end."""
+    """
+    Lines arrive in order until the end of the stream, as the owner's of the pipe, under the tag of the source unless
+    they name one; a request is a loss, also without a newline; the hub goes on after the end.
+    """
     hub = Hub(tmp_path)
 
     async def serve() -> None:
-        os.write(hub.theirs, b'one\n{"tag": "app", "n": 2}\n{"jsonrpc": "2.0", "id": 1, "method": "ping"}\nlast')
+        os.write(hub.theirs, b'one\n{"tag": "app", "n": 2}\n[]\n{"jsonrpc": "2.0", "id": 1, "method": "ping"}')
         os.close(hub.theirs)
         await until(hub.ended)
 
     run(hub.run(serve))
-    assert [message.tag for message in hub.got] == ["text", "app", LOSS_TAG.decode(), "text"]
-    assert [hub.got[place].record for place in (0, 1, 3)] == [{"message": "one"}, {"n": 2}, {"message": "last"}]
+    assert [message.tag for message in hub.got] == ["pumped", "app", "pumped", LOSS_TAG.decode()]
+    assert [message.record for message in hub.got[:3]] == [{"message": "one"}, {"n": 2}, {"message": "[]"}]
     (peer,) = {message.peer for message in hub.got}
     assert (peer.pid, peer.uid, peer.comm, peer.verified) == (0, os.geteuid(), "pump", False)
 
@@ -112,7 +115,7 @@ def test_it_keeps_to_the_budget(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     async def main() -> None:
         endpoint = Endpoint(SocketFile.bind(str(tmp_path / "s")), inbox_bytes_max=64 << 10)
         budget = endpoint.inbox.budget
-        running = asyncio.create_task(hub.names["Lines"](endpoint, hub.fd, "pump").run())
+        running = asyncio.create_task(hub.names["Lines"](endpoint, hub.fd, "pump", b"pumped").run())
         writing = asyncio.create_task(asyncio.to_thread(write))
         try:
             await receive(endpoint, running)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
+from rich.color import ColorSystem
 from rich.segment import Segment
 
-from hub.viewer.columns import GREY, HIT, Columns, columns_of, line_of, zone_name
+from hub.query.level import LEVELS
+from hub.query.rendering import LEVEL_COLOURS
+from hub.viewer.columns import GREY, HIT, STYLES, Columns, columns_of, line_of, zone_name
 from hub.viewer.row import Row
 
 SECOND = 1_000_000_000
@@ -17,6 +22,14 @@ ROWS = [
 
 def text(row: Row, columns: Columns) -> str:
     return "".join(segment.text for segment in line_of(row, columns))
+
+
+def test_levels_have_the_colours_of_the_lines() -> None:
+    """A terminal gets the same escape codes for a level as from `mpsr logs`; there is more than one colour."""
+    for level, style in zip(LEVELS, STYLES, strict=True):
+        before = style.render("x", color_system=ColorSystem.STANDARD).partition("x")[0]
+        assert sorted(re.findall(r"\d+", before)) == sorted(re.findall(r"\d+", LEVEL_COLOURS[level])), level
+    assert len(set(STYLES)) > 3
 
 
 def test_columns_are_aligned() -> None:
