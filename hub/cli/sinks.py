@@ -47,7 +47,7 @@ def sinks(action: str | None, name: str | None, to: str | None, socket: str | No
     params: dict[str, Any] = {"name": name} if to is None else {"name": name, "to": to}
     answer = ask(f"sink_{action}", params, path=socket)
     if action == "rewind":
-        click.echo(f"mpsr: {name} goes on with sequence {answer['sequence']}")
+        click.echo(f"mpsr: {name} continues with sequence {answer['sequence']}")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -12,6 +12,8 @@ from tests.docs.pages import PAGES, blocks_of, name_of, run, stable
 
 pytestmark = pytest.mark.timeout(240, method="signal")  # one that hangs fails, and the run goes on
 
+_FENCED = re.compile(r"^ *(?:[-*] )?(`{3,})[a-z]*$.*?^ *\1$", re.MULTILINE | re.DOTALL)
+
 RUN = [page for page in PAGES if any(block.runs for block in blocks_of(page))]
 
 # Each exception stands here once more, so that none slips in: page, exception, reason, number of blocks.
@@ -94,3 +96,20 @@ def test_a_fence_stands_alone() -> None:
         if "```" in line and not re.fullmatch(r"\s*(?:[-*] )?`{3,}[a-z]*", line)
     ]
     assert not odd
+
+
+def test_a_table_has_whole_rows() -> None:
+    """Each row of a table has the cells of its heading, and ends on its line: no reflow has broken it."""
+    odd = []
+    for page in PAGES:
+        cells = 0  # of the table in which the line is; a pipe inside a cell has a backslash before it
+        for number, line in enumerate(_FENCED.sub(_blank, page.read_text(encoding="utf-8")).splitlines(), 1):
+            found = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") and line.endswith("|") else 0
+            if (cells and line and found != cells) or (line.startswith("|") and not found):
+                odd.append(f"{name_of(page)}:{number}")
+            cells = cells or found if line else 0
+    assert not odd
+
+
+def _blank(block: re.Match[str]) -> str:
+    return "\n" * block[0].count("\n")

@@ -28,7 +28,7 @@ def test_sinks(tmp_path: Path) -> None:
         assert "1 messages, " in line
         assert "sink a: paused, 0 messages, 0 lost, 1 to deliver" in mpsr("stats", *socket).stdout.decode()
         moved = mpsr("sinks", "rewind", "a", "--to", "1", *socket)
-        assert moved.stdout == b"mpsr: a goes on with sequence 1\n"
+        assert moved.stdout == b"mpsr: a continues with sequence 1\n"
         assert mpsr("sinks", "resume", "a", *socket).returncode == 0
         eventually(lambda: (tmp_path / "a.log").exists() and (tmp_path / "a.log").read_bytes())
         wrong = mpsr("sinks", "pause", "b", *socket)
