@@ -38,9 +38,9 @@ def _complete_method(ctx: click.Context, param: click.Parameter, incomplete: str
 def call(socket: str | None, method: str, params: str | None, follow: bool) -> None:
     """Send a request to the hub and print its answer as JSON.
 
-    METHOD is ping, stats, peers, sources, sinks, losses, imports, query, tail, timeline, counts, chart, fields,
-    sql, subscribe or reload. JSON is its parameters: an array or an object. Methods that stream, such as tail, print
-    each value as a line, until Ctrl-C.
+    METHOD is one of the hub's methods, such as ping, stats, peers, losses, query, tail, counts, sql, config, subscribe
+    or reload. The answer to an unknown one lists all of them. JSON is its parameters: an array or an object. Methods
+    that stream, such as tail, print each value as a line, until Ctrl-C.
 
     \b
     Examples:

@@ -58,6 +58,7 @@ def test_what_a_hint_names_exists() -> None:
     [
         ("start", "No such command 'start': `mpsr hub` runs a hub, and `mpsr spawn` runs commands as its producers"),
         ("fsck", "No such command 'fsck': `mpsr verify`"),
+        ("log", "No such command 'log': `mpsr logs` shows messages, and `mpsr send` sends them"),
         ("Tail -f", "No such command 'Tail': `mpsr logs -f`"),
         ("logs app.db", "(app.db): filters are options: --tag app.db, --comm app.db, --grep app.db"),
         ("logs tag=nginx x", "--tag nginx"),
