@@ -246,7 +246,8 @@ def _failure(text: str, asked: Asked, shift: int | None) -> Failed:
     if error.exception_type == "Out of Memory":
         most = asked.limits.memory_bytes >> 20
         return Failed(f"the query needs more than {most} MiB of memory: let it sort or group less")
-    return Failed(error.exception_message, None if shift is None else _place(error.location, asked.sql.encode(), shift))
+    message = " ".join(error.exception_message.split("\n"))  # one line, as all errors
+    return Failed(message, None if shift is None else _place(error.location, asked.sql.encode(), shift))
 
 
 def _place(location: str, sql: bytes, shift: int) -> tuple[int, int] | None:

@@ -129,13 +129,15 @@ def test_memory_is_bounded(journal: Path) -> None:
         ("SELECT 'ä€😀',\n nothing FROM messages", "nothing"),
         (" SELECT nothing(tag) FROM messages;", "nothing(tag)"),
         ("SELECT * FROM nowhere", "nowhere"),
+        ("SELECT tga FROM messages", "tga"),
         ("SELECT message::INT FROM messages", None),
     ],
 )
 def test_errors_say_where(journal: Path, query: str, wrong: str | None) -> None:
-    """An error about the text of the query names the characters; one about a message does not."""
+    """An error about the text of the query names the characters; one about a message does not. Both are one line."""
     found = failure(asked(journal, query))
     assert "{" not in found.error
+    assert "\n" not in found.error
     assert (None if found.at is None else query[slice(*found.at)]) == wrong
 
 
