@@ -16,6 +16,7 @@ from typing import Protocol
 
 from hub.control.reading import Selection
 from hub.journal.reader import Gap
+from hub.journal.segment import SEQUENCE_MAX
 from hub.message import CLIENT_LOSS_TAG, Batch, Message
 from hub.query import indexed
 from hub.query.counting import Table, Tables
@@ -87,7 +88,8 @@ class Counting:
 def _steps(folder: str, query: Counted, tally: Tally, after: int) -> Generator[None, None, None]:
     """Count, and yield often."""
     if isinstance(tally, Timeline) or (isinstance(tally, (Table, Tables)) and tally.takes_counts):
-        for part in indexed.counted(folder, query, after):
+        below = SEQUENCE_MAX if query.before is None else query.before
+        for part in indexed.counted(folder, query, after, below):
             if isinstance(part, Counts):
                 tally.add_counts(part, query)
             else:

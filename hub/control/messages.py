@@ -123,9 +123,10 @@ class Messages:
                 while not selection.is_over:
                     check(request, caller, selection)
                     page = await self._readings.do(caller.user, reading.step, TAIL_COUNT)
+                    # One value: a caller that has it goes on after *next*, and would not get the messages of another.
                     if page.missed:
-                        yield {"missed": page.missed, "next": page.next}
-                    if page.messages:
+                        yield {"messages": page.messages, "next": page.next, "missed": page.missed}
+                    elif page.messages:
                         yield {"messages": page.messages, "next": page.next}
                     if page.is_end and not page.is_over:
                         await self._journal.wait_beyond(page.next)

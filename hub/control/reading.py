@@ -76,6 +76,14 @@ class Page(NamedTuple):
     """Whether no later message is wanted, because it would be after *until*."""
 
 
+class _Piece(NamedTuple):
+    """The last sequence of a piece of a batch, and what is wanted of it. The loss that stands for a gap *is_whole*."""
+
+    last: int
+    wanted: Iterator[Message] = iter(())
+    is_whole: bool = False
+
+
 class Pace:
     """
     Pauses the thread for as long as it has worked, by *clock*, so that the event loop gets the interpreter: each time
@@ -209,9 +217,8 @@ class Reading:
         self._large = large
         self._reader: Reader | None = None
         self._is_heavy = False  # what the reader has read since it was opened
-        self._found: Iterator[tuple[int, Iterator[Message]]] | None = None
-        self._wanted: Iterator[Message] = iter(())  # of the piece at which it is
-        self._upto = after  # the last sequence of that
+        self._found: Iterator[_Piece] | None = None
+        self._at = _Piece(after)
         self._missed = 0
 
     def step(self, count: int, bytes_max: int = PAGE_BYTES) -> Page:
@@ -221,17 +228,18 @@ class Reading:
         self.query.begin_step()
         self._missed = 0
         while True:  # to the next message, or the end of a piece, at least: each step makes progress
-            message = next(self._wanted, None)
+            message = next(self._at.wanted, None)
             if message is not None:
                 if message.sequence <= self.next:  # found in an earlier step
                     continue
-                self.next = message.sequence
+                # What follows is not after the first sequence of a gap: the rest of that would be one more.
+                self.next = self._at.last if self._at.is_whole else message.sequence
                 text = bounded(message, pack if self.query.is_packed else as_json)
                 messages.append(msgspec.Raw(text))
                 size += len(text)
                 self.query.pace.rest()
-            elif self.next < self._upto:
-                self.next = self._upto
+            elif self.next < self._at.last:
+                self.next = self._at.last
             elif self._take_piece():
                 continue
             else:
@@ -245,7 +253,7 @@ class Reading:
 
     def close(self) -> None:
         """Close what is open. A further step opens it again."""
-        self._wanted, self._upto = iter(()), self.next
+        self._at = _Piece(self.next)
         self._close_reader()
 
     def _close_reader(self) -> None:
@@ -260,26 +268,27 @@ class Reading:
         self._found = self._found or self._pieces()
         piece = next(self._found, None)
         if piece is not None:
-            self._upto, self._wanted = piece
+            self._at = piece
         return piece is not None
 
-    def _pieces(self) -> Iterator[tuple[int, Iterator[Message]]]:
-        """Yield the last sequence of each piece, and what is wanted of it; nothing is after each batch."""
+    def _pieces(self) -> Iterator[_Piece]:
+        """Yield the pieces, and after each batch one of which nothing is wanted."""
         for found in self._batches():
             if isinstance(found, int):
-                yield found, iter(())
+                yield _Piece(found)
                 continue
-            if isinstance(found, Gap):
+            is_gap = isinstance(found, Gap)
+            if is_gap:
                 self._missed += found.count
             for piece in self.query.pieces(found, self._cut):
                 last = piece.sequence + piece.count - 1
                 if last > self.next:
-                    yield last, self.query.wanted(piece)
+                    yield _Piece(last, self.query.wanted(piece), is_gap)
                 else:  # read in an earlier step
                     self.query.pace.rest()
             if self.query.is_over:
                 return
-            yield found.sequence + found.count - 1, iter(())  # also after a batch that the caller may not read
+            yield _Piece(found.sequence + found.count - 1)  # also after a batch that the caller may not read
 
     def _batches(self) -> Iterator[Batch | Gap | int]:
         """Yield the batches and gaps, and the last sequence of what has nothing that is wanted."""

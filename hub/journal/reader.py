@@ -35,13 +35,17 @@ _TIME_MAX = (1 << 64) - 1
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Sequences that are no longer in the journal: *count* of them from *sequence* on, the reason, and the place."""
+    """
+    Sequences that are no longer in the journal: *count* of them from *sequence* on, the reason, and the place.
+    *received* is about when they were received, and none of them was before *earliest* (0: it is not known).
+    """
 
     sequence: int
     count: int
     reason: str
     place: str
     received: int
+    earliest: int = 0
 
     def as_batch(self) -> Batch:
         """Return the gap as a loss at its first sequence, for callers that read messages."""
@@ -137,7 +141,7 @@ class Reader:
         self._segment: Segment | None = None
         self._place = Place(0, 0, 0)  # in this segment
         self._limits = Limits()  # of this segment; without a next segment, with the seal of a journal closed in order
-        self._received = 0
+        self._received = self._earliest = 0  # bounds of the time of receipt of what comes next
         self.expired: int = 0
         """Messages that were passed over because they have expired by rule."""
 
@@ -168,6 +172,7 @@ class Reader:
 
     def _read_segment(self, segment: Segment, *, follow: bool) -> Iterator[Batch | Gap]:
         yield from self._gap(segment.first_sequence, f"before {segment.name}")
+        self._earliest = self._received
         committed = self._committed()
         while True:
             yield from self._read_run(segment, committed)
@@ -198,7 +203,7 @@ class Reader:
             self._has_begun = True
             if is_new:
                 self._expected = following
-            self._received = block.received
+            self._received = self._earliest = block.received
             self._place = self._place.after(block)
             if batch is not None:
                 yield batch
@@ -210,7 +215,7 @@ class Reader:
         for end, batch in segment.run(self._place.offset, self._expected, below):
             self._has_begun = True
             self._expected = expected = batch.sequence + batch.count
-            self._received = batch.received
+            self._received = self._earliest = batch.received
             self._place = Place(first, end, expected)
             yield batch
 
@@ -312,11 +317,12 @@ class Reader:
     def _damage(self, sequence: int, place: str) -> Iterator[Gap]:
         """Yield a gap of 0 if *sequence* is the expected one: damage there has cost no message."""
         if sequence == self._expected:
-            yield Gap(sequence, 0, "damaged", place, self._received)
+            yield Gap(sequence, 0, "damaged", place, self._received, self._earliest)
 
     def _gap(self, sequence: int, place: str) -> Iterator[Gap]:
         """Yield the gap between the expected sequence and *sequence*, if any."""
         missing = sequence - self._expected
         if missing > 0:
             first, self._expected = self._expected, sequence
-            yield Gap(first, missing, "damaged, or expired before it was read", place, self._received)
+            reason = "damaged, or expired before it was read"
+            yield Gap(first, missing, reason, place, self._received, self._earliest)

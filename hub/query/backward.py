@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
+import msgspec
+
 from hub.journal.files import DiskFiles, Files
 from hub.journal.reader import Gap, Reader, sequence_before
 from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
@@ -54,7 +56,7 @@ def backward(
     files = DiskFiles(folder)
     if query.since is not None:
         after = max(after, sequence_before(files, query.since))
-    firsts = list_segments(files)
+    firsts, asked = list_segments(files), below
     for first, following in reversed([*zip(firsts, [*firsts[1:], None], strict=True)]):
         for begin, end in reversed(wanted_ranges(files, query, first, following) if first < below else []):
             if begin >= below or end <= after + 1:
@@ -62,7 +64,8 @@ def backward(
             lowest, below = max(begin - 1, after), min(end, below)
             for low in _stretches(files, first, lowest, below, count):
                 with closing(Reader(files, after=low, path=folder)) as reader:
-                    found = yield from _last_of(query, reader, low, below, count, (low == lowest, is_time))
+                    batches = _before(reader.read(), below, is_cut=below < asked)
+                    found = yield from _last_of(query, batches, low, below, count, (low == lowest, is_time))
                 if found is not None:  # else a gap may begin further back
                     yield found
                     below = low + 1
@@ -117,7 +120,12 @@ def _stretches(files: Files, first: int, lowest: int, below: int, count: int) ->
 
 
 def _last_of(
-    query: Query, reader: Reader, low: int, below: int, count: int, how: tuple[bool, Callable[[], bool]]
+    query: Query,
+    batches: Iterator[Batch | Gap],
+    low: int,
+    below: int,
+    count: int,
+    how: tuple[bool, Callable[[], bool]],
 ) -> Generator[deque[Message], None, deque[Message] | None]:
     """
     Return the last *count* wanted messages between the sequences *low* and *below*. None if a gap is there at the
@@ -126,23 +134,26 @@ def _last_of(
     *how*: whether it is that of the segment, and `is_time` of `backward`.
     """
     may_begin, is_time = how
-    batches = reader.read()
     head = next(batches, None)
     if isinstance(head, Gap) and not may_begin:
         return None
     found: deque[Message] = deque(maxlen=max(count, 0))
     if head is not None:
-        for group in query.groups(_before(itertools.chain((head,), batches), below)):
+        for group in query.groups(itertools.chain((head,), batches)):
             found.extend(message for message in group if low < message.sequence < below)
             if is_time():
                 yield deque()
     return found
 
 
-def _before(batches: Iterator[Batch | Gap], below: int) -> Iterator[Batch | Gap]:
-    """Yield what begins before *below*, and read nothing after it: at the end, it would be searched for damage."""
+def _before(batches: Iterator[Batch | Gap], below: int, *, is_cut: bool) -> Iterator[Batch | Gap]:
+    """
+    Yield what begins before *below*, and read nothing after it: at the end, it would be searched for damage. If it
+    *is_cut*, a gap ends there, because what follows was read before.
+    """
     for batch in batches:
         if batch.sequence < below:
-            yield batch
+            is_longer = is_cut and isinstance(batch, Gap) and batch.sequence + batch.count > below
+            yield msgspec.structs.replace(batch, count=below - batch.sequence) if is_longer else batch
         if batch.sequence + batch.count >= below:
             return

@@ -202,33 +202,35 @@ class SegmentIndex:
 
     def counts(self) -> Counts | None:
         """Return the counts, or None if there is no whole index."""
-        counts: Counts | None = self._section(_COUNTS, Counts)
-        return counts
-
-    def _section(self, number: int, form: Any) -> Any:
         index = open_index(self._files, self.first, self.following)
         if index is None:
             return None
         with index:
-            return _unpack(index.section(number), form)
+            counts: Counts | None = _unpack(index.section(_COUNTS), Counts)
+            return counts
 
     def wanted(self, query: Query) -> list[tuple[Place, int]] | None:
         """
         Return where messages that *query* wants can be: the place of a block, and the sequence at which to end. None if
         it is not known.
         """
-        counts: Counts | None = self._section(_COUNTS, Counts)
-        groups: Sequence[Group] | None = self._section(_GROUPS, list[Group])
-        if counts is None or groups is None:
+        # All sections are those of one file: when messages have left the segment, the next one numbers its tags anew.
+        index = open_index(self._files, self.first, self.following)
+        if index is None:
             return None
-        tags = {index for index, tag in enumerate(counts.tags) if query.wants_tag(tag.encode())}
-        mask = sum(1 << number for number, group in enumerate(groups) if self._may_want(query, group, tags))
-        if mask and query.texts:
-            words: Words | None = self._section(_WORDS, Words)
-            if words is None:
+        with index:
+            counts: Counts | None = _unpack(index.section(_COUNTS), Counts)
+            groups: Sequence[Group] | None = _unpack(index.section(_GROUPS), list[Group])
+            if counts is None or groups is None:
                 return None
-            opaque = sum(1 << number for number, group in enumerate(groups) if group.is_opaque(query))
-            mask &= self._with_texts(query, words) | opaque
+            tags = {number for number, tag in enumerate(counts.tags) if query.wants_tag(tag.encode())}
+            mask = sum(1 << number for number, group in enumerate(groups) if self._may_want(query, group, tags))
+            if mask and query.texts:
+                words: Words | None = _unpack(index.section(_WORDS), Words)
+                if words is None:
+                    return None
+                opaque = sum(1 << number for number, group in enumerate(groups) if group.is_opaque(query))
+                mask &= self._with_texts(query, words) | opaque
         return [*self._places(groups, mask)]
 
     @staticmethod

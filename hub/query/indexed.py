@@ -64,11 +64,12 @@ def batches(folder: str, query: Query, after: int) -> Iterator[Batch | Gap]:
     yield from reading.until(SEQUENCE_MAX)
 
 
-def counted(folder: str, query: Query, after: int) -> Iterator[Counts | Iterable[Message]]:
+def counted(folder: str, query: Query, after: int, below: int = SEQUENCE_MAX) -> Iterator[Counts | Iterable[Message]]:
     """
     Yield the wanted messages after the sequence *after*, some at a time, for a caller that counts by tag, level and
     time of receipt. For a segment whose counts are known and of which all times are wanted, yield the counts instead:
-    of all tags and levels, not only of those that are wanted.
+    of all tags and levels, not only of those that are wanted. A segment that does not end before the sequence *below*
+    is read; where it ends, *query* decides.
 
     The counts come first, because they are there at once; then the messages of the other segments, the newest segment
     first. Of a segment with an index, only the groups of blocks are read that can have wanted times, tags and levels.
@@ -76,10 +77,11 @@ def counted(folder: str, query: Query, after: int) -> Iterator[Counts | Iterable
     if not query.is_counted:
         yield from wanted_after(query, batches(folder, query, after), after)
         return
-    reading = _Reading(folder, query, after)
+    reading = _Reading(folder, query, after, below)
     begin, unknown = reading.begin, list[tuple[int, int, Place | None]]()
     for segment in reading.segments():
-        counts = segment.counts() if segment.first >= begin else None
+        is_whole = segment.first >= begin and segment.following <= below
+        counts = segment.counts() if is_whole else None
         if counts is not None and query.contains(counts.first_received, counts.last_received):
             yield counts
             unknown.append((begin, segment.first, None))

@@ -172,7 +172,9 @@ class Query:
 
     def is_after(self, found: Batch | Gap) -> bool:
         """Return whether *found*, and all that follows, was received after *until*."""
-        return self.until is not None and found.received > self.until
+        if self.until is None or found.received <= self.until:
+            return False
+        return not isinstance(found, Gap) or found.earliest > self.until
 
     def wants_rank(self, rank: int) -> bool:
         """Return whether messages whose level has this *rank* are wanted; -1: it is not known."""
@@ -211,7 +213,11 @@ class Query:
         return self.found_in(found)
 
     def _wanted_gap(self, gap: Gap) -> Iterable[Message]:
-        return gap.as_batch().messages() if self._wants_gaps else ()
+        if not self._wants_gaps:
+            return ()
+        if self.until is not None and gap.received > self.until:  # only what it has of the time before is wanted
+            gap = msgspec.structs.replace(gap, received=self.until)
+        return gap.as_batch().messages()
 
     def _is_from(self, batch: Batch) -> bool:
         """Return whether the time of *batch*, its writer and its host are wanted."""

@@ -16,9 +16,10 @@ from hub.journal.segment import list_segments
 from hub.message import Message
 from hub.query import indexed, indexing
 from hub.query.counting import Table, Tables
+from hub.query.indexing import make_indexes
 from hub.query.query import Query
 from hub.query.timeline import Timeline
-from tests.hub.query.test_indexed import a_journal, filters_of, plain
+from tests.hub.query.test_indexed import a_journal, filters_of, index_small, needles_in, plain
 
 RIGHTS = [TagRights(("*",)), TagRights(("app.web",)), TagRights(("*",), ("app.db", "mpsr.*")), TagRights()]
 APART = (["tag", "level"], ["comm", "pid", "host"], ["tag", "level", "comm", "record.http.status", "record.n"])
@@ -82,6 +83,18 @@ def test_the_same_as_reading_everything(tmp_path: Path, monkeypatch: pytest.Monk
             if rights.allow == ("*",) and not rights.deny:
                 assert timeline.bars(40) == bars.bars(40)
     assert compared > 100
+
+
+def test_what_is_stored_later_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if it is in a segment that was sealed and indexed before the counting began."""
+    index_small(monkeypatch)
+    make_indexes(needles_in(tmp_path))
+    for before in (1, 2, 20, 21, 60, 61):
+        table, timeline = Table(["tag"]), Timeline()
+        for tally in (table, timeline):
+            counted(tmp_path, tally, RIGHTS[0], before=before)
+        assert sum(row.messages for row in table.rows()) == before - 1
+        assert sum(bar.messages for bar in timeline.bars(100)) == before - 1
 
 
 def _without_unreadable(names: list[str], *tables: dict[Any, int]) -> None:

@@ -26,7 +26,7 @@ from hub.journal.journal import Journal
 from hub.journal.reader import Reader, open_reader
 from hub.journal.rewriting import rewrite
 from hub.journal.segment import list_segments, segment_name
-from hub.message import Batch
+from hub.message import LOSS_TAG, Batch
 from hub.query.condition import Condition
 from hub.query.indexing import make_indexes
 from hub.query.query import Query
@@ -130,6 +130,42 @@ def test_a_step_ends_between_segments(tmp_path: Path, monkeypatch: pytest.Monkey
     found = Reading(cast(Journal, Kept(str(tmp_path))), Selection(rights=ALL, tag="none"), 0, LargeBatches())
     assert [found.step(1000).next for _ in firsts[1:]] == [following - 1 for following in firsts[1:]]
     assert everything(found) == []
+    found.close()
+
+
+@pytest.mark.parametrize("filters", [{}, {"grep": "needle"}, {"until": 1 << 62}], ids=["all", "grep", "until"])
+def test_a_gap_is_reported_once(tmp_path: Path, filters: dict[str, Any]) -> None:
+    """Also if a page ends with it: who goes on after the page does not get the rest of the gap as another one."""
+    firsts = list_segments(needles_in(tmp_path))
+    for first in firsts[1:4]:
+        (tmp_path / segment_name(first)).unlink()
+    found, missed, after, is_end = list[Any](), 0, 0, False
+    while not is_end:
+        pages = Reading(cast(Journal, Kept(str(tmp_path))), Selection(rights=ALL, **filters), after, LargeBatches())
+        page = pages.step(1)
+        pages.close()
+        found += map(msgspec.json.decode, page.messages)
+        missed, after, is_end = missed + page.missed, page.next, page.is_end
+    lost = firsts[4] - firsts[1]
+    assert missed == lost
+    assert [each["record"]["count"] for each in found if each["tag"] == LOSS_TAG.decode()] == [lost]
+    assert [each["sequence"] for each in found] == [*range(1, firsts[1] + 1), *range(firsts[4], 61)]
+
+
+def test_a_gap_at_the_end_of_a_period_is_reported(tmp_path: Path) -> None:
+    """What a page goes on after may be the last that is left of the period: the rest of it is missing all the same."""
+    firsts = list_segments(needles_in(tmp_path))
+    until = plain(tmp_path, Query(), 0)[firsts[2]].received
+    for first in firsts[1:4]:
+        (tmp_path / segment_name(first)).unlink()
+    found = Reading(
+        cast(Journal, Kept(str(tmp_path))), Selection(rights=ALL, until=until), firsts[1] - 1, LargeBatches()
+    )
+    page = found.step(10)
+    (text,) = page.messages
+    loss = msgspec.json.decode(text)
+    assert (loss["tag"], loss["sequence"], loss["record"]["count"]) == ("mpsr.loss", firsts[1], firsts[4] - firsts[1])
+    assert (page.is_end, page.is_over) == (True, True)
     found.close()
 
 

@@ -2,6 +2,7 @@
 hub.journal.reader: reading forward, beside a writer that does everything a writer can do.
 """
 
+import itertools
 import os
 import random
 import zlib
@@ -183,6 +184,23 @@ def test_messages_that_expire_during_reading_are_a_gap(disk: ForgettingFiles, af
     begun += rest(opened)
     there = [item for item in everything if item.sequence < firsts[1]]
     assert begun == [*there, Stored(firsts[1], firsts[3] - firsts[1], None), *kept]
+    resumed.close()
+    opened.close()
+
+
+def test_when_the_messages_of_a_gap_were_received(disk: ForgettingFiles) -> None:
+    """Not before the message that was read before them; a reader that has read none does not know."""
+    firsts = list_segments(disk)
+    resumed, opened = Reader(disk, after=firsts[1] - 1), Reader(disk)
+    begun = opened.read()
+    last = next(found for found in begun if found.sequence + found.count == firsts[1])
+    for first in firsts[:3]:
+        disk.remove(segment_name(first))
+    for reading, earliest in ((resumed.read(), 0), (begun, last.received)):
+        gap, following = itertools.islice(reading, 2)
+        assert isinstance(gap, Gap)
+        assert gap.earliest == earliest
+        assert last.received < gap.received <= following.received
     resumed.close()
     opened.close()
 

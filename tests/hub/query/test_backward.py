@@ -85,6 +85,24 @@ def test_the_last_are_those_that_reading_everything_would_end_with(
     assert gaps > 10
 
 
+def test_what_expires_meanwhile_is_reported_once(tmp_path: Path) -> None:
+    """A gap that reaches into what was read before is reported up to there."""
+    life = Life(DiskFiles(str(tmp_path)), segment_bytes=500)
+    for number in range(40):
+        life.append(batch_of(b"app", {"n": number}))
+    firsts = list_segments(DiskFiles(str(tmp_path)))
+    assert len(firsts) > 6
+    stretches = backward(str(tmp_path), Query())
+    found = [*next(stretches)]
+    for first in firsts[1:4]:
+        (tmp_path / segment_name(first)).unlink()
+    found += itertools.chain.from_iterable(stretches)
+    lost = [(each.sequence, each.record["count"]) for each in found if each.tag == LOSS_TAG.decode()]
+    assert sorted(lost) == [(first, following - first) for first, following in itertools.pairwise(firsts[1:5])]
+    there = {each.sequence for each in found if each.tag == "app"}
+    assert there == {*range(1, firsts[1]), *range(firsts[4], 41)}
+
+
 def test_the_end_of_a_large_journal_is_found_without_reading_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

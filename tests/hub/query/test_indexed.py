@@ -16,9 +16,11 @@ from hub import entries as codec
 from hub.journal.files import DiskFiles
 from hub.journal.indexfile import index_name
 from hub.journal.reader import open_reader
+from hub.journal.rewriting import rewrite
 from hub.journal.segment import SEQUENCE_MAX, list_segments, segment_name
 from hub.message import Batch, Message
 from hub.query import backward as backward_module
+from hub.query import index as index_module
 from hub.query import indexing
 from hub.query.backward import backward
 from hub.query.condition import Condition
@@ -273,6 +275,32 @@ def test_a_segment_that_expires_meanwhile(tmp_path: Path) -> None:
     assert sequences[-1] == 60
     lost = [message for message in found if message.tag != "app"]
     assert sum(message.record["count"] for message in lost) + len(sequences) == 60
+
+
+def test_an_index_that_is_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read of an index is all of one file. When a tag has left its segment, the others get other numbers."""
+    files = DiskFiles(str(tmp_path))
+    life = Life(files, segment_bytes=4000)
+    for number in range(40):
+        life.append(batch_of((b"gone", b"app", b"rare")[number % 3], {"message": "needle", "pad": "x" * 100}))
+    make_indexes(files)
+    first, following = list_segments(files)[:2]
+    unpack, sections = index_module._unpack, list[Any]()
+
+    def replacing(data: bytes | None, form: Any) -> Any:
+        if not sections:
+            name = rewrite(files, first, following, has_expired=lambda batch: batch.tag == b"gone")
+            assert name is not None
+            files.rename(name, segment_name(first))
+            make_indexes(files)
+        sections.append(form)
+        return unpack(data, form)
+
+    monkeypatch.setattr(index_module, "_unpack", replacing)
+    query = Query(tag="rare", grep="needle")
+    found = [message.sequence for message in query.messages(batches(str(tmp_path), query, 0))]
+    assert found == [*range(3, 41, 3)]
+    assert len(sections) > 2
 
 
 def test_what_is_counted_comes_newest_first(tmp_path: Path) -> None:

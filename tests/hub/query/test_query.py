@@ -150,6 +150,15 @@ def test_a_gap_passes_every_filter_but_the_tags() -> None:
         assert [message.sequence for message in query.messages(iter([gap]))] == [5] * shown
 
 
+def test_a_gap_that_may_have_begun_before_the_end_of_a_period() -> None:
+    """It is shown at that end, if it is not known to have begun later; then it ends the period."""
+    gap = Gap(5, 3, "gone", "there", 70, earliest=30)
+    for until, shown in ((80, [70]), (70, [70]), (69, [69]), (30, [30]), (29, [])):
+        query = Query(until=until)
+        assert [message.received for message in query.messages(iter([gap]))] == shown
+        assert query.is_after(gap) == (not shown)
+
+
 def test_an_entry_that_cannot_be_read_is_a_loss_at_its_place() -> None:
     """An unreadable entry is returned as a loss in its place, and no condition on fields matches it."""
     odd = Batch(b"t", codec.join([b"\x05", codec.stamp(5) + b"\x81\xa1n\x01"], 2), 2, None)
