@@ -1,7 +1,7 @@
 """
 Writes messages as lines to standard output: as they are, with repeated ones collapsed, or with their context.
 
-Always true: what the cursor file gets is the last message whose line has been written.
+Always true: what the cursor file gets is the last message whose line has been written; of a gap, its last sequence.
 
 Not here: which messages (hub.cli.stored), how one looks (hub.query.rendering), standard output (hub.cli.output).
 """
@@ -106,7 +106,8 @@ class Showing:
         for message, is_found in group:
             if message is not None:
                 yield (self._render if is_found else self._render_context)(message)
-                self._last = message.sequence
+                if self._cursor is not None:
+                    self._note(message)
             elif self._has_breaks:
                 yield "--"
 
@@ -120,7 +121,9 @@ class Showing:
         return group
 
     def _note(self, message: Message) -> Message:
-        self._last = message.sequence
+        from hub.journal.reader import last_sequence_of
+
+        self._last = last_sequence_of(message)
         return message
 
     def _save(self) -> None:

@@ -27,11 +27,12 @@ from hub.journal.hole import Limits, Place
 from hub.journal.seal import NAME as SEAL_NAME
 from hub.journal.seal import is_sealed, read_seal
 from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
-from hub.message import LOSS_TAG, UNKNOWN_PEER, Batch, Loss
+from hub.message import LOSS_TAG, UNKNOWN_PEER, Batch, Loss, Message
 
 FIRST_NAMES = frozenset({"lock", "new.tmp", "lost+found"})
 """The files that a hub makes before the first segment, and what an empty disk holds."""
 _TIME_MAX = (1 << 64) - 1
+_REASON = "damaged, or expired before it was read"
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -52,6 +53,16 @@ class Gap(msgspec.Struct, frozen=True):
         loss = Loss(f"{self.reason} ({self.place})", self.count, tag=b"")
         batch = loss.as_batch(peer=UNKNOWN_PEER)
         return Batch(LOSS_TAG, batch.entries, 1, None, UNKNOWN_PEER, None, self.sequence, self.received)
+
+
+def last_sequence_of(message: Message) -> int:
+    """Return the last sequence that *message* stands for: the loss that a gap is shown as stands for all of it."""
+    if message.tag != LOSS_TAG.decode() or message.peer != UNKNOWN_PEER or message.home is not None:
+        return message.sequence
+    reason, count = message.record.get("reason"), message.record.get("count")
+    if isinstance(reason, str) and reason.startswith(f"{_REASON} (") and isinstance(count, int):
+        return message.sequence + count - 1
+    return message.sequence
 
 
 def open_reader(folder: str, *, after: int = 0, since: int | None = None) -> Reader:
@@ -324,5 +335,4 @@ class Reader:
         missing = sequence - self._expected
         if missing > 0:
             first, self._expected = self._expected, sequence
-            reason = "damaged, or expired before it was read"
-            yield Gap(first, missing, reason, place, self._received, self._earliest)
+            yield Gap(first, missing, _REASON, place, self._received, self._earliest)

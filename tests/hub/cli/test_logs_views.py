@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from hub.cli import main
+from hub.journal.segment import list_segments, segment_name
 from producers import Producer
+from tests.hub.query.test_indexed import needles_in
 from tests.support import PATIENCE_S, HubProcess, Running, eventually, mpsr
 
 Run = Callable[..., tuple[int, str, str]]
@@ -139,6 +141,21 @@ def test_cursor_file(run: Run, tmp_path: Path) -> None:
     Path(file).unlink()
     assert run(*options, "--collapse")[1].splitlines()[-1] == "m19"
     assert run(*options, "-o", "json") == (0, "", "")
+
+
+def test_a_gap_is_shown_once_with_a_cursor_file(run: Run, tmp_path: Path) -> None:
+    """The next call goes on after all that is missing, although the gap is one line."""
+    folder, file = tmp_path / "journal", tmp_path / "cursor"
+    folder.mkdir()
+    files = needles_in(folder)
+    options = ("--journal", str(folder), "--cursor-file", str(file), "-o", "text", "-g", "needle 1$")
+    assert run(*options)[1] == "needle 1\n"
+    firsts = list_segments(files)
+    for first in firsts[:3]:
+        files.remove(segment_name(first))
+    assert run(*options)[1].count("expired before it was read") == 1
+    assert file.read_text().endswith(f" {firsts[3] - 1}\n")
+    assert run(*options) == (0, "", "")
 
 
 def test_a_follower_with_a_cursor_file(hub: HubProcess, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import random
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -17,9 +17,9 @@ from hub.errors import JournalTooNew, JournalUnusable
 from hub.journal import segment as segment_module
 from hub.journal.block import VERSION, SegmentHeader, pack_block, pack_segment_header, seed_of
 from hub.journal.files import DiskFiles
-from hub.journal.reader import Gap, Reader, has_journal, open_reader, sequence_before
+from hub.journal.reader import Gap, Reader, has_journal, last_sequence_of, open_reader, sequence_before
 from hub.journal.segment import list_segments, segment_name
-from hub.message import LOSS_TAG, Batch
+from hub.message import LOSS_TAG, Batch, Home, Peer
 from hub.wire import chunkid
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import (
@@ -203,6 +203,22 @@ def test_when_the_messages_of_a_gap_were_received(disk: ForgettingFiles) -> None
         assert last.received < gap.received <= following.received
     resumed.close()
     opened.close()
+
+
+def test_the_last_sequence_of_a_message(disk: ForgettingFiles) -> None:
+    """Of a gap, it is that of the last missing message. A loss that is stored stands for itself only."""
+    second = list_segments(disk)[1]
+    disk.remove(segment_name(second))
+    everything = [*Reader(disk).read()]
+    assert any(isinstance(found, Gap) and found.count > 1 for found in everything)
+    others: list[dict[str, Any]]
+    others = [{"tag": "mpsr.loss.client"}, {"peer": Peer(1, 0)}, {"home": Home("h", b"", 1, 1)}, {"record": {}}]
+    for found in everything:
+        each = found.as_batch() if isinstance(found, Gap) else found
+        *_, message = each.messages()
+        assert last_sequence_of(message) == found.sequence + found.count - 1
+        for other in others:
+            assert last_sequence_of(msgspec.structs.replace(message, **other)) == message.sequence
 
 
 def test_all_that_a_reader_waited_for_may_expire(disk: ForgettingFiles) -> None:
