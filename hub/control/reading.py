@@ -64,7 +64,10 @@ T = TypeVar("T")
 
 
 class Page(NamedTuple):
-    """The result of a step: messages as JSON, the last sequence it has looked at, and how many have expired unread."""
+    """
+    The result of a step: messages as JSON, the last sequence it has looked at, and how many have expired unread, all of
+    them before the first of these messages, except for the loss that stands for them.
+    """
 
     messages: list[msgspec.Raw]
     size: int
@@ -77,11 +80,15 @@ class Page(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """The last sequence of a piece of a batch, and what is wanted of it. The loss that stands for a gap *is_whole*."""
+    """
+    The last sequence of a piece of a batch, and what is wanted of it. The loss that stands for a gap *is_whole*.
+    *missed*: how many messages are missing there.
+    """
 
     last: int
     wanted: Iterator[Message] = iter(())
     is_whole: bool = False
+    missed: int = 0
 
 
 class Pace:
@@ -219,14 +226,14 @@ class Reading:
         self._is_heavy = False  # what the reader has read since it was opened
         self._found: Iterator[_Piece] | None = None
         self._at = _Piece(after)
-        self._missed = 0
+        self._missed = 0  # at the beginning of the next page
 
     def step(self, count: int, bytes_max: int = PAGE_BYTES) -> Page:
         """Return a page of at most *count* messages, and of *bytes_max* and one message more."""
         messages: list[msgspec.Raw] = []
         size, is_end = 0, False
         self.query.begin_step()
-        self._missed = 0
+        missed, self._missed = self._missed, 0
         while True:  # to the next message, or the end of a piece, at least: each step makes progress
             message = next(self._at.wanted, None)
             if message is not None:
@@ -241,6 +248,10 @@ class Reading:
             elif self.next < self._at.last:
                 self.next = self._at.last
             elif self._take_piece():
+                if messages and self._at.missed:  # a page begins with what is missing
+                    self._missed = self._at.missed
+                    break
+                missed += self._at.missed
                 continue
             else:
                 self._found, is_end = None, True
@@ -249,11 +260,11 @@ class Reading:
                 break
         if self._is_heavy:  # not kept in memory while the caller reads, or waits
             self._close_reader()
-        return Page(messages, size, self.next, self._missed, is_end, self.query.is_over)
+        return Page(messages, size, self.next, missed, is_end, self.query.is_over)
 
     def close(self) -> None:
         """Close what is open. A further step opens it again."""
-        self._at = _Piece(self.next)
+        self._at, self._missed = _Piece(self.next), 0
         self._close_reader()
 
     def _close_reader(self) -> None:
@@ -277,18 +288,19 @@ class Reading:
             if isinstance(found, int):
                 yield _Piece(found)
                 continue
-            is_gap = isinstance(found, Gap)
-            if is_gap:
-                self._missed += found.count
+            missed = found.count if isinstance(found, Gap) else 0
             for piece in self.query.pieces(found, self._cut):
                 last = piece.sequence + piece.count - 1
                 if last > self.next:
-                    yield _Piece(last, self.query.wanted(piece), is_gap)
+                    yield _Piece(last, self.query.wanted(piece), isinstance(found, Gap), missed)
+                    missed = 0
                 else:  # read in an earlier step
                     self.query.pace.rest()
             if self.query.is_over:
                 return
-            yield _Piece(found.sequence + found.count - 1)  # also after a batch that the caller may not read
+            yield _Piece(
+                found.sequence + found.count - 1, missed=missed
+            )  # also after a batch that the caller may not read
 
     def _batches(self) -> Iterator[Batch | Gap | int]:
         """Yield the batches and gaps, and the last sequence of what has nothing that is wanted."""

@@ -27,6 +27,12 @@ const BUSY_FLUSHES = 10;
 const SCREEN = 100;
 const CALM = 10;
 
+/** Return the row that stands for what a tail has `missed`, before the row `first` if there is one. */
+const gapOf = ({ missed, next }, first) => {
+  const sequence = first ? first.sequence - 1 : next;
+  return { sequence, gap: missed, after: sequence };
+};
+
 export class Live extends EventTarget {
   /** Sends the event `change` when it starts, stops, or has passed messages over. */
   constructor(list, rpc) {
@@ -100,8 +106,9 @@ export class Live extends EventTarget {
     signal.addEventListener("abort", end);
     try {
       await this.rpc.stream("tail", { ...filters, after: cursor }, (value) => {
-        if (value.missed) rows.push({ sequence: value.next, gap: value.missed, after: value.next });
-        if (value.messages) rows.push(...asRows(value.messages));
+        const found = asRows(value.messages);
+        if (value.missed && found[0]?.message.tag !== "mpsr.loss") rows.push(gapOf(value, found[0]));
+        rows.push(...found);
         report(value.next);
         if (rows.length && !timer) timer = setTimeout(flush, FLUSH_MS);
         if (rows.length > PENDING_MAX) stream.abort();

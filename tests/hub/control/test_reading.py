@@ -152,6 +152,22 @@ def test_a_gap_is_reported_once(tmp_path: Path, filters: dict[str, Any]) -> None
     assert [each["sequence"] for each in found] == [*range(1, firsts[1] + 1), *range(firsts[4], 61)]
 
 
+@pytest.mark.parametrize("tag", [None, "app"], ids=["with losses", "without"])
+def test_a_page_begins_with_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: str | None) -> None:
+    """So a caller knows where that was, also if the losses are not among the messages that it wants."""
+    monkeypatch.setattr(reading, "STEP_S", 60.0)
+    firsts = list_segments(needles_in(tmp_path))
+    for first in (firsts[1], firsts[3]):
+        (tmp_path / segment_name(first)).unlink()
+    found = Reading(cast(Journal, Kept(str(tmp_path))), Selection(rights=ALL, tag=tag), 0, LargeBatches())
+    pages = [found.step(1000) for _ in range(3)]
+    found.close()
+    begins = [msgspec.json.decode(page.messages[0])["sequence"] for page in pages]
+    assert [page.missed for page in pages] == [0, firsts[2] - firsts[1], firsts[4] - firsts[3]]
+    assert begins == ([1, firsts[2], firsts[4]] if tag else [1, firsts[1], firsts[3]])
+    assert [page.next for page in pages] == [firsts[1] - 1, firsts[3] - 1, 60]
+
+
 def test_a_gap_at_the_end_of_a_period_is_reported(tmp_path: Path) -> None:
     """What a page goes on after may be the last that is left of the period: the rest of it is missing all the same."""
     firsts = list_segments(needles_in(tmp_path))
