@@ -79,7 +79,12 @@ def chosen(directory: str | None) -> list[str]:
 def is_all_readable(directory: str | None) -> bool:
     """Return whether this process may read all files of the journal: those of this machine, or in *directory*."""
     folders = [os.path.join(folder, machine_id()) for folder in _FOLDERS] if directory is None else [directory]
-    return all(os.access(path, os.R_OK) for folder in folders for path in _files(folder))
+    return all(_may_read(path) for folder in folders for path in _files(folder))
+
+
+def _may_read(path: str) -> bool:
+    """Return whether *path* can be read, or has gone since it was listed: a vacuum deletes files at any time."""
+    return os.access(path, os.R_OK) or not os.path.lexists(path)
 
 
 def _files(folder: str) -> Iterator[str]:

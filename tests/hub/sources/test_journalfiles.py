@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
 
@@ -70,6 +71,20 @@ def test_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "0123").mkdir()
     (tmp_path / "0123" / "system.journal").symlink_to(tmp_path / "nowhere")
     assert not is_all_readable(None)
+
+
+def test_a_file_that_goes_while_they_are_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A vacuum has deleted it: that is not a file that somebody may not read, behind which losses cannot be counted."""
+    path = tmp_path / "system.journal"
+    path.write_bytes(b"")
+
+    def listed(pattern: str) -> list[str]:
+        path.unlink(missing_ok=True)
+        return [str(path)]
+
+    monkeypatch.setattr(glob, "iglob", listed)
+    assert is_all_readable(str(tmp_path))
+    assert not path.exists()
 
 
 def test_the_name_of_a_position(monkeypatch: pytest.MonkeyPatch) -> None:
