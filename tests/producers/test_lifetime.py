@@ -118,6 +118,7 @@ def test_a_fork_during_an_import(hub: HubProcess, tag: str, fork: Callable[[], i
     assert [message.record["who"] for message in hub.messages(tag)] == ["parent", "child"]
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="since Python 3.13, no call gives such a child its locks back")
 def test_a_fork_in_c_during_an_import_of_another_thread(hub: HubProcess, tag: str) -> None:
     """The child can send, although nobody in it can release the import lock. (`os.fork` waits for the lock.)"""
     held, release = threading.Event(), threading.Event()
