@@ -9,8 +9,9 @@ Always true:
 
 Source: fork(2); madvise(2), MADV_WIPEONFORK; PyOS_AfterFork_Child (Python's C API): without it, a thread started in a
 child that was forked in C was seen to hang. Since Python 3.13 it releases the import lock, which PyOS_BeforeFork took,
-and aborts if this thread does not hold it: where another thread of the parent held it, the child may hang. `atexit` does not run in children of multiprocessing before Python 3.13, its
-`Finalize` does. The same is true of its derivatives: billiard (Celery's) and multiprocess (pathos').
+and aborts if this thread does not hold it: where another thread of the parent held it, the child may hang. `atexit`
+does not run in children of multiprocessing before Python 3.13, its `Finalize` does. The same is true of its
+derivatives: billiard (Celery's) and multiprocess (pathos').
 """
 
 from __future__ import annotations
