@@ -75,7 +75,8 @@ class Showing:
         self._has_breaks = has_breaks
         self._is_collapsed = is_collapsed
         self._cursor = cursor
-        self._last = self._written = 0
+        self._last: Message | int = 0  # what was shown last, or its sequence
+        self._written = 0
 
     def write(self, groups: Iterator[Iterable[Message]]) -> int:
         """Write a line for each message. Return the number of lines."""
@@ -106,8 +107,7 @@ class Showing:
         for message, is_found in group:
             if message is not None:
                 yield (self._render if is_found else self._render_context)(message)
-                if self._cursor is not None:
-                    self._note(message)
+                self._last = message
             elif self._has_breaks:
                 yield "--"
 
@@ -121,14 +121,14 @@ class Showing:
         return group
 
     def _note(self, message: Message) -> Message:
-        from hub.journal.reader import last_sequence_of
-
-        self._last = last_sequence_of(message)
+        self._last = message
         return message
 
     def _save(self) -> None:
         if self._cursor is not None and self._last:
-            self._written = self._last
+            from hub.journal.reader import last_sequence_of
+
+            self._written = self._last if isinstance(self._last, int) else last_sequence_of(self._last)
             self._cursor.save(self._written, is_last=False)
 
     def end(self) -> None:

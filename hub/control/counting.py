@@ -16,7 +16,6 @@ from typing import Protocol
 
 from hub.control.reading import Selection
 from hub.journal.reader import Gap
-from hub.journal.segment import SEQUENCE_MAX
 from hub.message import CLIENT_LOSS_TAG, Batch, Message
 from hub.query import indexed
 from hub.query.counting import Table, Tables
@@ -88,8 +87,7 @@ class Counting:
 def _steps(folder: str, query: Counted, tally: Tally, after: int) -> Generator[None, None, None]:
     """Count, and yield often."""
     if isinstance(tally, Timeline) or (isinstance(tally, (Table, Tables)) and tally.takes_counts):
-        below = SEQUENCE_MAX if query.before is None else query.before
-        for part in indexed.counted(folder, query, after, below):
+        for part in indexed.counted(folder, query, after, query.before):
             if isinstance(part, Counts):
                 tally.add_counts(part, query)
             else:

@@ -298,9 +298,8 @@ class Reading:
                     self.query.pace.rest()
             if self.query.is_over:
                 return
-            yield _Piece(
-                found.sequence + found.count - 1, missed=missed
-            )  # also after a batch that the caller may not read
+            # Also after a batch that the caller may not read.
+            yield _Piece(found.sequence + found.count - 1, missed=missed)
 
     def _batches(self) -> Iterator[Batch | Gap | int]:
         """Yield the batches and gaps, and the last sequence of what has nothing that is wanted."""

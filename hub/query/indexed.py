@@ -64,7 +64,7 @@ def batches(folder: str, query: Query, after: int) -> Iterator[Batch | Gap]:
     yield from reading.until(SEQUENCE_MAX)
 
 
-def counted(folder: str, query: Query, after: int, below: int = SEQUENCE_MAX) -> Iterator[Counts | Iterable[Message]]:
+def counted(folder: str, query: Query, after: int, below: int | None = None) -> Iterator[Counts | Iterable[Message]]:
     """
     Yield the wanted messages after the sequence *after*, some at a time, for a caller that counts by tag, level and
     time of receipt. For a segment whose counts are known and of which all times are wanted, yield the counts instead:
@@ -80,7 +80,7 @@ def counted(folder: str, query: Query, after: int, below: int = SEQUENCE_MAX) ->
     reading = _Reading(folder, query, after, below)
     begin, unknown = reading.begin, list[tuple[int, int, Place | None]]()
     for segment in reading.segments():
-        is_whole = segment.first >= begin and segment.following <= below
+        is_whole = segment.first >= begin and (below is None or segment.following <= below)
         counts = segment.counts() if is_whole else None
         if counts is not None and query.contains(counts.first_received, counts.last_received):
             yield counts

@@ -19,7 +19,7 @@ from hub.query.counting import Table, Tables
 from hub.query.indexing import make_indexes
 from hub.query.query import Query
 from hub.query.timeline import Timeline
-from tests.hub.query.test_indexed import a_journal, filters_of, index_small, needles_in, plain
+from tests.hub.query.test_indexed import a_journal, filters_of, index_small, journals, needles_in, plain
 
 RIGHTS = [TagRights(("*",)), TagRights(("app.web",)), TagRights(("*",), ("app.db", "mpsr.*")), TagRights()]
 APART = (["tag", "level"], ["comm", "pid", "host"], ["tag", "level", "comm", "record.http.status", "record.n"])
@@ -46,18 +46,12 @@ def test_the_same_as_reading_everything(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(indexing, "SEGMENT_BYTES_MIN", 0)
     monkeypatch.setattr(reading, "REST_S", 1.0)
     rng, compared = random.Random(16), 0
-    for number in range(8):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        a_journal(folder, rng)
-        if not list_segments(DiskFiles(str(folder))):
-            continue
+    for folder, times in journals(tmp_path, rng, 8):
         tags = {
             sequence: found.tag.decode() if hasattr(found, "tag") else "mpsr.loss"
             for found in indexed.batches(str(folder), Query(), 0)
             for sequence in range(found.sequence, found.sequence + found.count)
         }
-        times = [message.received for message in plain(folder, Query(), 0)]
         for _ in range(6):
             filters, rights = filters_of(rng, times), rng.choice(RIGHTS)
             expected = readable(plain(folder, Query(**filters), 0), tags, rights)

@@ -32,7 +32,7 @@ from hub.query.indexing import make_indexes
 from hub.query.query import Query
 from tests.hub.clients import until
 from tests.hub.control.journals import World, batch, numbered, world
-from tests.hub.query.test_indexed import a_journal, filters_of, index_small, needles_in, plain
+from tests.hub.query.test_indexed import filters_of, index_small, journals, needles_in, plain
 from tests.support import descriptors
 
 ALL = TagRights(("*",))
@@ -99,22 +99,20 @@ class Kept(NamedTuple):
         return open_reader(self.path, after=after, since=since)
 
 
+def kept(folder: Path, after: int = 0, **filters: Any) -> Reading:
+    """Return a reading of the journal in *folder*, which no hub writes."""
+    return Reading(cast(Journal, Kept(str(folder))), Selection(rights=ALL, **filters), after, LargeBatches())
+
+
 def test_what_indexes_know_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With any filters, in steps of any length, the messages are those of a reading without indexes."""
     index_small(monkeypatch)
     rng = random.Random(16)
-    for number in range(6):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        a_journal(folder, rng)
-        if not list_segments(DiskFiles(str(folder))):
-            continue
-        times = [message.received for message in plain(folder, Query(), 0)]
+    for folder, times in journals(tmp_path, rng, 6):
         for _ in range(10):
             filters, after = filters_of(rng, times), rng.choice([0, 0, rng.randrange(len(times) + 2)])
             monkeypatch.setattr(reading, "STEP_S", rng.choice([0.0, 60.0]))
-            journal = cast(Journal, Kept(str(folder)))
-            found = Reading(journal, Selection(rights=ALL, **filters), after, LargeBatches())
+            found = kept(folder, after, **filters)
             expected = [message.sequence for message in plain(folder, Query(**filters), after)]
             assert everything(found, rng.choice([1, 7, 1000])) == expected
             found.close()
@@ -127,7 +125,7 @@ def test_a_step_ends_between_segments(tmp_path: Path, monkeypatch: pytest.Monkey
     make_indexes(files)
     firsts = list_segments(files)
     monkeypatch.setattr(reading, "STEP_S", 0.0)
-    found = Reading(cast(Journal, Kept(str(tmp_path))), Selection(rights=ALL, tag="none"), 0, LargeBatches())
+    found = kept(tmp_path, tag="none")
     assert [found.step(1000).next for _ in firsts[1:]] == [following - 1 for following in firsts[1:]]
     assert everything(found) == []
     found.close()
@@ -141,7 +139,7 @@ def test_a_gap_is_reported_once(tmp_path: Path, filters: dict[str, Any]) -> None
         (tmp_path / segment_name(first)).unlink()
     found, missed, after, is_end = list[Any](), 0, 0, False
     while not is_end:
-        pages = Reading(cast(Journal, Kept(str(tmp_path))), Selection(rights=ALL, **filters), after, LargeBatches())
+        pages = kept(tmp_path, after, **filters)
         page = pages.step(1)
         pages.close()
         found += map(msgspec.json.decode, page.messages)
@@ -159,7 +157,7 @@ def test_a_page_begins_with_what_is_missing(tmp_path: Path, monkeypatch: pytest.
     firsts = list_segments(needles_in(tmp_path))
     for first in (firsts[1], firsts[3]):
         (tmp_path / segment_name(first)).unlink()
-    found = Reading(cast(Journal, Kept(str(tmp_path))), Selection(rights=ALL, tag=tag), 0, LargeBatches())
+    found = kept(tmp_path, tag=tag)
     pages = [found.step(1000) for _ in range(3)]
     found.close()
     begins = [msgspec.json.decode(page.messages[0])["sequence"] for page in pages]
@@ -174,9 +172,7 @@ def test_a_gap_at_the_end_of_a_period_is_reported(tmp_path: Path) -> None:
     until = plain(tmp_path, Query(), 0)[firsts[2]].received
     for first in firsts[1:4]:
         (tmp_path / segment_name(first)).unlink()
-    found = Reading(
-        cast(Journal, Kept(str(tmp_path))), Selection(rights=ALL, until=until), firsts[1] - 1, LargeBatches()
-    )
+    found = kept(tmp_path, firsts[1] - 1, until=until)
     page = found.step(10)
     (text,) = page.messages
     loss = msgspec.json.decode(text)

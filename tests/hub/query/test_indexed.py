@@ -141,6 +141,16 @@ def plain(folder: Path, query: Query, after: int) -> list[Message]:
         return [message for message in query.messages(reader.read()) if message.sequence > after]
 
 
+def journals(folder: Path, rng: random.Random, count: int) -> Iterator[tuple[Path, list[int]]]:
+    """Make journals one after the other; yield those that are not empty, and when their messages were received."""
+    for number in range(count):
+        each = folder / str(number)
+        each.mkdir()
+        a_journal(each, rng)
+        if list_segments(DiskFiles(str(each))):
+            yield each, [message.received for message in plain(each, Query(), 0)]
+
+
 def table(parts: Iterator[Any], query: Query) -> list[tuple[Any, ...]]:
     counts = Table(["tag", "level"])
     for part in parts:
@@ -169,13 +179,7 @@ def decoded(parts: Iterator[Any]) -> list[Message]:
 def test_the_same_as_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On random journals and for random filters, forward, backward and counted."""
     rng, indexed = random.Random(15), 0
-    for number in range(12):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        a_journal(folder, rng)
-        if not list_segments(DiskFiles(str(folder))):
-            continue
-        times = [message.received for message in plain(folder, Query(), 0)]
+    for folder, times in journals(tmp_path, rng, 12):
         for _ in range(10):
             query = Query(**filters_of(rng, times))
             after = rng.choice([0, 0, rng.randrange(len(times) + 2)])

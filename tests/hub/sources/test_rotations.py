@@ -520,15 +520,15 @@ def test_copies_that_were_made_at_the_same_time(rig: Rig, monkeypatch: pytest.Mo
     assert sorted(rig.all()) == ["2", *["3"] * 50]
 
 
-def test_a_look_before_a_truncation_is_seen(rig: Rig) -> None:
-    """A look finds nothing while nobody knows what was in a truncated file: that does not make its copies old."""
+def truncated_twice(rig: Rig, *numbers: int) -> None:
+    """Start again after two copies with these *numbers* were made of a log that was read, and truncated after each."""
     rig.start()
     rig.write("app.log", LONG)
     for _ in range(2):
         rig.all()
     rig.it.close()
     tick()
-    for number, text in ((2, "2\n"), (1, "3\n" * 50)):
+    for number, text in zip(numbers, ("2\n", "3\n" * 50), strict=True):
         rig.write("app.log", text)
         shutil.copyfile(rig.folder / "app.log", rig.folder / f"app.log.{number}")
         os.truncate(rig.folder / "app.log", 0)
@@ -537,6 +537,11 @@ def test_a_look_before_a_truncation_is_seen(rig: Rig) -> None:
     while file_clock_ns() < until_ns:
         pass
     rig.start()
+
+
+def test_a_look_before_a_truncation_is_seen(rig: Rig) -> None:
+    """A look finds nothing while nobody knows what was in a truncated file: that does not make its copies old."""
+    truncated_twice(rig, 2, 1)
     rig.look()
     assert rig.read() == ["2", *["3"] * 50]
     assert rig.it.next_look_in is not None
@@ -544,21 +549,7 @@ def test_a_look_before_a_truncation_is_seen(rig: Rig) -> None:
 
 def test_a_search_that_counts_for_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The truncated file has another name by then, so it seems to be whole: that does not make its copies old."""
-    rig.start()
-    rig.write("app.log", LONG)
-    for _ in range(2):
-        rig.all()
-    rig.it.close()
-    tick()
-    for number, text in ((3, "2\n"), (2, "3\n" * 50)):
-        rig.write("app.log", text)
-        shutil.copyfile(rig.folder / "app.log", rig.folder / f"app.log.{number}")
-        os.truncate(rig.folder / "app.log", 0)
-        tick()
-    until_ns = file_clock_ns() + 2 * generations.SLACK_NS
-    while file_clock_ns() < until_ns:
-        pass
-    rig.start()
+    truncated_twice(rig, 3, 2)
     known = Searching.known
 
     def renamed(*args: Any, **kwargs: Any) -> generations.Known:
